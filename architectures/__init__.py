@@ -1,0 +1,1 @@
+"""Reference architectures in plain PyTorch, one file a family; imports nothing of edgekit."""

@@ -1,0 +1,72 @@
+"""`edgekit build`: a network -> a proven bundle."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def build(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            show_default=False,
+            help="An architecture, a checkpoint, or package.module:function; "
+            "without it, the checkpoint that edgekit carries.",
+        ),
+    ] = None,
+    target: Annotated[
+        str, typer.Option("--target", "-t", help="Device family; see `edgekit targets`.")
+    ] = "linux",
+    backend: Annotated[
+        str | None, typer.Option(help="Another runtime than the target's own.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, fp16 or int8; the target has a default.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE|NAME", help="A .safetensors file.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="One label a line, in order of the classes.")
+    ] = None,
+    contract: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Image contract (TOML), where there is no card."),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Real images, for int8 and for the parity gate."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="DIR", help="The bundle's own directory.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
+) -> None:
+    """Build a bundle: export, quantise, compile, and refuse it unless it matches the network."""
+    from edgekit.lower.build import Request, build
+    from edgekit.spec import ImageSpec
+    from edgekit.values import read_toml
+
+    request = Request(
+        target=target,
+        model=model,
+        weights=weights,
+        labels=labels,
+        image=read_toml(ImageSpec, contract) if contract else None,
+        backend=backend,
+        precision=precision,
+        calibration=calibration,
+        out=out,
+        force=force,
+    )
+    made = build(request, lambda line: print(line, file=sys.stderr, flush=True))
+    for hop in made.manifest.parity:
+        print(
+            f"{hop.name}: SNR {hop.snr_db:.1f} dB, max error {hop.max_abs_error:.3g}, "
+            f"top-1 agreement {hop.top1_agreement:.1%} of {hop.images} images",
+            file=sys.stderr,
+        )
+    print(made.path)

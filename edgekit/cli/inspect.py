@@ -1,0 +1,162 @@
+"""`edgekit inspect`: what is in a bundle or a network."""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from edgekit.bundle import Bundle
+
+
+def inspect(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="BUNDLE|MODEL",
+            help="A bundle folder, an architecture, a checkpoint, or package.module:function.",
+        ),
+    ],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+) -> None:
+    """Say what is in a bundle (every byte is verified first) or what a network costs."""
+    if _means_a_bundle(what):
+        _inspect_bundle(Path(what), json)
+    else:
+        _inspect_model(what, json)
+
+
+def _means_a_bundle(what: str) -> bool:
+    """A folder with a manifest, then names of models, then whatever looks like a path."""
+    from edgekit import plugins
+
+    path = Path(what)
+    if (path / "manifest.json").exists():
+        return True
+    if what in plugins.architectures() or path.suffix == ".safetensors" or ":" in what:
+        return False
+    return path.exists() or "/" in what or os.sep in what or path.suffix in (".tflite", ".onnx")
+
+
+def _inspect_bundle(path: Path, json: bool) -> None:
+    from edgekit.bundle import read
+    from edgekit.cli.show import print_json
+    from edgekit.device.describe import operators
+    from edgekit.errors import MissingPackage, UnknownName
+
+    found = read(path)
+    try:
+        counts, why = operators(found), ""
+    except (MissingPackage, UnknownName) as error:
+        counts, why = {}, str(error)
+    if json:
+        print_json(
+            {
+                "bundle": path,
+                "bytes": found.size,
+                "operators": None if why else counts,
+                "labels": found.labels,
+                "manifest": found.manifest,
+            }
+        )
+        return
+    _print_facts(found)
+    _print_proof(found)
+    print()
+    print("operators: " + (why or ", ".join(f"{name} {count}" for name, count in counts.items())))
+    for note in found.manifest.notes:
+        print(f"note: {note}")
+
+
+def _print_facts(found: "Bundle") -> None:
+    from edgekit.cli.show import print_facts
+    from edgekit.device.describe import image_contract, options, tensor
+
+    manifest = found.manifest
+    made_of = manifest.provenance
+    print_facts(
+        {
+            "bundle": str(found.path),
+            "name": manifest.name,
+            "target": f"{manifest.target} ({manifest.backend}, {manifest.precision})",
+            "session": options(manifest.session),
+            "input": "; ".join(map(tensor, manifest.inputs)),
+            "output": "; ".join(map(tensor, manifest.outputs)) + f", {manifest.decoding}",
+            "labels": f"{len(found.labels)}: {', '.join(found.labels[:3])}"
+            + (" ..." if len(found.labels) > 3 else ""),
+        }
+    )
+    print("\nfrom camera pixels to the network:")
+    for number, step in enumerate(image_contract(manifest.image), 1):
+        print(f"  {number}. {step}")
+    print()
+    arguments = ", ".join(f"{key}={value}" for key, value in made_of.arguments.items())
+    print_facts(
+        {
+            "made of": f"{made_of.architecture}({arguments})",
+            "checkpoint": made_of.checkpoint_sha256[:16],
+            "calibration": f"{made_of.calibration_images} images"
+            if made_of.calibration_images
+            else "",
+            "tools": ", ".join(f"{key} {value}" for key, value in made_of.tools.items()),
+        }
+    )
+
+
+def _print_proof(found: "Bundle") -> None:
+    from edgekit.cli.show import print_table
+    from edgekit.device.describe import hop
+
+    manifest = found.manifest
+    if manifest.parity:
+        print()
+        columns = ("parity", "images", "max error", "SNR/dB", "top-1 agreement")
+        print_table(columns, [hop(each) for each in manifest.parity], right=columns[1:])
+    if manifest.accuracy is not None:
+        it = manifest.accuracy
+        print(f"\naccuracy: top-1 {it.top1:.2%} of {it.images} images ({it.data})")
+    print()
+    print_table(
+        ("file", "bytes", "sha256"),
+        [(entry.path, str(entry.size), entry.sha256[:16]) for entry in manifest.files],
+        right=("bytes",),
+    )
+
+
+def _inspect_model(name: str, json: bool) -> None:
+    from edgekit.cli.show import print_facts, print_json
+    from edgekit.errors import MissingPackage
+
+    if find_spec("torch") is None:
+        raise MissingPackage("torch", "host", f"inspecting the network '{name}'")
+    from edgekit.lower.cost import cost
+    from edgekit.lower.sketch import sketch
+
+    network = sketch(name)
+    found = cost(network.module, network.image)
+    size = f"{network.image.width}x{network.image.height}"
+    if json:
+        print_json(
+            {
+                "model": network.name,
+                "arguments": network.arguments,
+                "image": network.image,
+                "classes": network.classes,
+                "parameters": found.parameters,
+                "macs": found.macs,
+                "layers": found.layers,
+            }
+        )
+        return
+    print_facts(
+        {
+            "model": network.name,
+            "arguments": ", ".join(f"{key}={value}" for key, value in network.arguments.items()),
+            "input": f"{size} RGB",
+            "classes": str(network.classes),
+            "parameters": f"{found.parameters / 1e6:.2f} M",
+            "MACs": f"{found.macs / 1e6:.1f} M at {size}",
+        }
+    )

@@ -1,0 +1,46 @@
+"""What the loop yields for each frame, and what takes it."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from edgekit.device.decode import Prediction
+from edgekit.device.frame import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The answer for one frame."""
+
+    frame: Frame
+    """Lent until the loop goes on to the next one."""
+    predictions: tuple[Prediction, ...]
+    """Most probable first."""
+    age_ms: float
+    """From the frame's capture to this answer."""
+    fps: float
+    """Answers a second so far, for people to look at."""
+
+    @property
+    def best(self) -> Prediction:
+        """The most probable answer."""
+        return self.predictions[0]
+
+
+class Output(Protocol):
+    """What a module in `edgekit/device/outputs` gives: `open_output(uri, copies) -> Output`.
+
+    Holds a resource: call `close()` when done, which finishes the file.
+    """
+
+    def write(self, result: Result) -> bool:
+        """Take one result, in the main thread; False asks the loop to end (a closed window).
+
+        Raises:
+            StorageError: the file cannot be written.
+            BrokenPipeError: whoever read stdout went away.
+        """
+        ...
+
+    def close(self) -> None:
+        """Finish and free; closing again does nothing."""
+        ...

@@ -1,0 +1,1 @@
+"""Host: recipes, data, and the loops that train and distil checkpoints (torch)."""

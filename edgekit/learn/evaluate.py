@@ -1,0 +1,25 @@
+"""Top-1 accuracy through the image contract: what a device would answer."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgekit.device.image import prepare
+from edgekit.learn.data import Images
+from edgekit.learn.train import to_planes
+from edgekit.spec import ImageSpec
+
+
+def accuracy(module: nn.Module, images: Images, image: ImageSpec, batch: int = 100) -> float:
+    """Fraction of `images` whose largest logit is the right one, in float32."""
+    module.eval()
+    inputs = np.empty((batch, image.height, image.width, 3), np.uint8)
+    right = 0
+    for start in range(0, len(images.pixels), batch):
+        targets = images.targets[start : start + batch]
+        for pixels, out in zip(images.pixels[start : start + batch], inputs, strict=False):
+            prepare(pixels, "RGB", image, out)
+        with torch.inference_mode():
+            logits = module(to_planes(inputs[: len(targets)], image))
+        right += int(np.count_nonzero(logits.argmax(1).numpy() == targets))
+    return right / len(images.pixels)

@@ -1,0 +1,27 @@
+"""A network to be looked at, not run: an architecture needs no weights for that."""
+
+from torch import nn
+
+from edgekit import checkpoint, plugins
+from edgekit.errors import UnknownName
+from edgekit.lower.network import IMAGENET, Network, count_classes, load_network
+
+
+def sketch(name: str) -> Network:
+    """Find a network by name; an architecture gets its default arguments and random weights.
+
+    Args:
+        name: an architecture, a checkpoint (file or name), or `package.module:function`.
+
+    Raises:
+        UnknownName: neither an architecture nor a checkpoint; suggests the nearest.
+        CheckpointError, SpecError, InputError: as `edgekit.lower.network.load_network`.
+    """
+    if name in plugins.architectures():
+        module: nn.Module = plugins.architecture(name)().eval()
+        labels = tuple(f"class {i}" for i in range(count_classes(module, IMAGENET, name)))
+        return Network(name, module, IMAGENET, labels, {}, checkpoint_sha256="")
+    if ":" not in name and not name.endswith(".safetensors") and name not in checkpoint.names():
+        known = (*plugins.architectures(), *checkpoint.names())
+        raise UnknownName("architecture or checkpoint", name, known)
+    return load_network(name)

@@ -1,0 +1,1 @@
+"""Device families (`<name>.toml`) and backends (`<name>/compiler.py`, `<name>/session.py`)."""

@@ -1,0 +1,1 @@
+"""LiteRT (TensorFlow Lite): one `.tflite` file, run by XNNPACK on Arm and x86 CPUs."""

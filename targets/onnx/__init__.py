@@ -1,0 +1,1 @@
+"""ONNX: one `.onnx` file, run by ONNX Runtime (TensorRT, CUDA, CPU)."""

@@ -1,0 +1,72 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekit.bundle import read, seal
+
+Edgekit = Callable[..., Any]
+
+
+def test_a_bundle_in_words(edgekit: Edgekit, running: Path) -> None:
+    end = edgekit("inspect", running)
+    assert end.code == 0, end.err
+    for said in (
+        "target   linux (onnx, fp32)",
+        "session  threads 1, CPUExecutionProvider",
+        "input    image: uint8 (1, 4, 4, 3)",
+        "output   logits: float32 (1, 3), softmax",
+        "1. cut out the centred box of 4x4's aspect ratio, 100.0% of the largest that fits",
+        "3. in the model: (pixel / 255 - mean) / std, mean 0 0 0, std 1 1 1",
+        "made of      fake(width=0.5)",
+        "eager -> exported",
+        "accuracy: top-1 50.00% of 10 images (ten made-up images)",
+        "operators: Cast 1, MatMul 1, ReduceMean 1",
+        "note: the model is made up",
+    ):
+        assert said in end.out
+    (line,) = [line for line in end.out.splitlines() if line.startswith("model.onnx")]
+    assert line.split()[1] == str((running / "model.onnx").stat().st_size)
+
+
+def test_json_holds_the_whole_manifest(edgekit: Edgekit, running: Path) -> None:
+    found = json.loads(edgekit("inspect", running, "--json").out)
+    manifest = json.loads((running / "manifest.json").read_text())
+    assert found["manifest"] == manifest
+    assert found["operators"] == {"Cast": 1, "MatMul": 1, "ReduceMean": 1}
+    assert found["labels"] == ["red", "green", "blue"]
+
+
+def test_a_backend_that_cannot_tell_its_operators(edgekit: Edgekit, running: Path) -> None:
+    seal(running, replace(read(running).manifest, backend="tofu"))
+    end = edgekit("inspect", running)
+    assert end.code == 0
+    assert "operators: no backend that lists operators 'tofu'" in end.out
+    assert json.loads(edgekit("inspect", running, "--json").out)["operators"] is None
+
+
+@pytest.mark.parametrize("name", ["absent.onnx", "some/where", "./absent"])
+def test_a_path_that_is_not_there(edgekit: Edgekit, name: str) -> None:
+    end = edgekit("inspect", name)
+    assert end.code == 2
+    assert "no bundle at" in end.err
+
+
+def test_a_network(edgekit: Edgekit) -> None:
+    pytest.importorskip("torch")
+    end = edgekit("inspect", "mobilenet_v2", "--json")
+    assert end.code == 0, end.err
+    found = json.loads(end.out)
+    assert found["parameters"] == pytest.approx(3.5e6, rel=0.02)
+    assert found["macs"] == pytest.approx(300e6, rel=0.02)
+    assert edgekit("inspect", "squeezenet1_1").out.startswith("model")
+
+
+def test_an_unknown_network_is_suggested(edgekit: Edgekit) -> None:
+    pytest.importorskip("torch")
+    end = edgekit("inspect", "mobilnet_v2")
+    assert end.code == 2
+    assert "did you mean 'mobilenet_v2'?" in end.err

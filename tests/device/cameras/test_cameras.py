@@ -1,0 +1,296 @@
+"""What every camera that needs no hardware keeps, and what each does of its own."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from edgekit import plugins
+from edgekit.device.cameras import csi
+from edgekit.device.frame import Camera, Frame
+from edgekit.device.slots import ALIVE
+from edgekit.device.uri import open_camera
+from edgekit.errors import ImageError, SourceUnavailable, SpecError, UnknownName
+
+HARDWARE = ("csi", "v4l2")
+
+
+@pytest.fixture
+def sources(clip: Path, photo: Callable[[str, str], Path], tmp_path: Path) -> dict[str, str]:
+    """A source of each scheme that needs no hardware."""
+    photo("photos/a/0.png", "red")
+    return {
+        "dir": f"dir://{photo('photos/b.png', 'green').parent}",
+        "file": f"file://{clip}",
+        "image": f"image://{photo('one.png', 'blue')}",
+        "synthetic": "synthetic://64x48@200?frames=5",
+    }
+
+
+def frames(camera: Camera) -> Iterator[Frame]:
+    while (frame := camera.read()) is not None:
+        yield frame
+
+
+@pytest.mark.parametrize("scheme", sorted(set(plugins.cameras()) - set(HARDWARE)))
+def test_every_camera(scheme: str, sources: dict[str, str]) -> None:
+    with closing(open_camera(sources[scheme])) as camera:
+        count, before = 0, -1.0
+        for number, frame in enumerate(frames(camera)):
+            with frame:
+                assert camera.deadline_s == float("inf")
+                assert frame.sequence == number
+                assert frame.pixels.dtype == np.uint8
+                assert frame.pixels.shape[2] == 3
+                assert frame.order in ("RGB", "BGR")
+                assert 0 <= time.monotonic_ns() - frame.captured_ns < 10**10
+                assert frame.time_s > before
+                before, count = frame.time_s, count + 1
+        assert count == {"dir": 2, "file": 30, "image": 1, "synthetic": 5}[scheme]
+        assert camera.read() is None
+        camera.close()
+
+
+@pytest.mark.parametrize("scheme", plugins.cameras())
+def test_every_camera_refuses_options_that_it_does_not_know(
+    scheme: str, sources: dict[str, str]
+) -> None:
+    with pytest.raises(UnknownName, match="option of .* 'colour'"):
+        open_camera(sources.get(scheme, f"{scheme}://") + ("&" if scheme == "synthetic" else "?")
+                    + "colour=1")  # fmt: skip
+
+
+def test_the_colours_of_a_clip(clip: Path) -> None:
+    with closing(open_camera(str(clip))) as camera:
+        for frame in frames(camera):
+            with frame:
+                assert frame.order == "RGB"
+                second = int(frame.time_s)
+                expected = [220 if channel == second else 20 for channel in range(3)]
+                assert np.abs(frame.pixels.mean((0, 1)) - expected).max() < 6
+        assert camera.copies.total("frame") == 30 * 64 * 48 * 3
+        assert camera.kind == "clip"
+
+
+def test_a_clip_by_the_clock(clip: Path) -> None:
+    with closing(open_camera(f"{clip}?pace=realtime")) as camera:
+        assert camera.kind == "live"
+        started, stamps = time.monotonic(), []
+        for _ in range(4):
+            frame = camera.read()
+            assert frame is not None
+            stamps.append(frame.captured_ns)
+        assert 0.29 < time.monotonic() - started < 2
+        np.testing.assert_allclose(np.diff(stamps), 1e8, atol=2)
+
+
+@pytest.mark.parametrize("degrees", [90, -90, 180])
+def test_a_clip_that_was_recorded_sideways(clip: Path, degrees: int) -> None:
+    import av
+
+    from edgekit.device.cameras.file import Clip
+
+    with closing(Clip(clip, "fast")) as camera:
+        pixels = np.zeros((48, 64, 3), np.uint8)
+        pixels[:10] = 255  # a bright band at the top
+        decoded = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+        turned = SimpleNamespace(
+            rotation=degrees, colorspace=2, height=48, reformat=decoded.reformat
+        )
+        upright = camera._rgb(turned)
+    np.testing.assert_array_equal(upright, np.rot90(pixels, degrees // 90))  # counter-clockwise
+
+
+def test_the_matrix_of_untagged_and_tagged_video() -> None:
+    from edgekit.device.cameras.file import _matrix
+
+    def tagged(colorspace: int, height: int) -> SimpleNamespace:
+        return SimpleNamespace(colorspace=colorspace, height=height)
+
+    assert [_matrix(tagged(2, lines)) for lines in (480, 720, 1080)] == [5, 1, 1]
+    assert [_matrix(tagged(space, 480)) for space in (1, 6, 9)] == [1, 5, 9]
+
+
+@pytest.mark.parametrize("content", [b"", b"no video at all" * 99])
+def test_what_is_no_clip(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match="cannot open the clip"):
+        open_camera(str(path))
+
+
+def test_a_clip_that_is_cut_short(clip: Path, tmp_path: Path) -> None:
+    import av
+
+    path = tmp_path / "cut.mkv"
+    with av.open(str(clip)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    path.write_bytes(path.read_bytes()[:900])
+    with closing(open_camera(str(path))) as camera:
+        count = sum(1 for _ in frames(camera))  # what is whole is used
+    assert 0 < count < 30
+
+
+def test_a_sound_file_has_no_video_in_it(tmp_path: Path) -> None:
+    import av
+
+    path = tmp_path / "sound.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        silence.rate = 44100
+        container.mux(stream.encode(silence))
+        container.mux(stream.encode(None))
+    with pytest.raises(ImageError, match="has no video in it"):
+        open_camera(str(path))
+
+
+def test_a_broken_image_in_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"not a PNG")
+    with (
+        closing(open_camera(str(tmp_path))) as camera,
+        pytest.raises(ImageError, match=r"x\.png"),
+    ):
+        camera.read()
+
+
+def test_synthetic_frames_move_and_come_by_the_clock() -> None:
+    with closing(open_camera("synthetic://8x2@100")) as camera:
+        started = time.monotonic()
+        shown = []
+        for _ in range(9):
+            with camera.read() as frame:  # type: ignore[union-attr]
+                shown.append(frame.pixels.copy())
+        assert time.monotonic() - started > 0.075
+    np.testing.assert_array_equal(shown[1][:, :-1], shown[0][:, 1:])
+    np.testing.assert_array_equal(shown[8], shown[0])
+    assert camera.copies.by_reason == {}
+
+
+@pytest.mark.parametrize(
+    "place", ["640x480", "x@30", "0x480@30", "640x480@0", "640x480@1.2.3", "9999x1@30"]
+)
+def test_synthetic_sizes_that_make_no_sense(place: str) -> None:
+    with pytest.raises(SpecError, match=r"synthetic://|must be a number"):
+        open_camera(f"synthetic://{place}")
+
+
+def test_a_device_that_is_not_there() -> None:
+    with pytest.raises(SourceUnavailable, match="no camera /dev/video99.*video devices here"):
+        open_camera("v4l2:///dev/video99")
+
+
+def test_a_file_is_no_device(clip: Path) -> None:
+    with pytest.raises(SourceUnavailable, match="is not a camera device"):
+        open_camera(f"v4l2://{clip}")
+
+
+def test_a_device_that_may_not_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(SourceUnavailable, match="usermod -aG video"):
+        open_camera("v4l2:///dev/null")
+
+
+def test_a_device_that_is_busy_or_no_camera() -> None:
+    with pytest.raises(SourceUnavailable, match="cannot be opened; is another program using it"):
+        open_camera("v4l2:///dev/null")
+
+
+class FakeCapture:
+    """`cv2.VideoCapture` of a camera that gives so many frames and is then unplugged."""
+
+    def __init__(self, count: int) -> None:
+        self.left, self.asked, self.released = count, dict[int, float](), 0
+
+    def isOpened(self) -> bool:  # noqa: N802
+        return True
+
+    def set(self, key: int, value: float) -> bool:
+        self.asked[key] = value
+        return False
+
+    def get(self, _: int) -> float:
+        return time.monotonic() * 1e3 - 40.0
+
+    def read(self, out: np.ndarray | None = None) -> tuple[bool, np.ndarray | None]:
+        self.left -= 1
+        if self.left < 0:
+            return False, None
+        out = np.zeros((48, 64, 3), np.uint8) if out is None else out
+        out[...] = self.left
+        return True, out
+
+    def release(self) -> None:
+        self.released += 1
+
+
+def test_a_camera_that_is_unplugged(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeCapture(1 + 2 * ALIVE)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *_: fake)
+    with closing(open_camera("v4l2:///dev/null?width=640&format=mjpg")) as camera:
+        seen = set()
+        for number in range(2 * ALIVE):
+            with camera.read() as frame:  # type: ignore[union-attr]
+                assert frame.sequence == number
+                assert 39e6 < time.monotonic_ns() - frame.captured_ns < 1e9  # the driver's stamp
+                seen.add(frame.pixels.ctypes.data)
+        assert len(seen) <= ALIVE  # the same memory again and again
+        assert camera.copies.total("frame") == 2 * ALIVE * 48 * 64 * 3
+        with pytest.raises(SourceUnavailable, match="/dev/null went away or stopped after frame 6"):
+            camera.read()
+    assert fake.released == 1
+    assert fake.asked == {
+        cv2.CAP_PROP_BUFFERSIZE: 1.0,
+        cv2.CAP_PROP_FRAME_WIDTH: 640.0,
+        cv2.CAP_PROP_FOURCC: float(cv2.VideoWriter.fourcc(*"MJPG")),
+    }
+
+
+def test_a_camera_without_a_first_frame_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeCapture(0)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *_: fake)
+    with pytest.raises(SourceUnavailable, match="gives no frame"):
+        open_camera("v4l2:///dev/null")
+    assert fake.released == 1
+
+
+def test_csi_needs_gstreamer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "getBuildInformation", lambda: "    GStreamer:                   NO\n")
+    with pytest.raises(SourceUnavailable, match="built with GStreamer"):
+        open_camera("csi://0")
+
+
+def test_csi_on_a_jetson(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(cv2, "getBuildInformation", lambda: "  GStreamer:         YES (1.20.3)\n")
+    monkeypatch.setattr(csi, "_JETSON", tmp_path)
+    monkeypatch.setattr(csi, "open_capture", lambda *arguments: asked.extend(arguments))
+    open_camera("csi://1?width=640&height=480&fps=60")
+    assert asked == [
+        "csi://1 (nvarguscamerasrc)",
+        "nvarguscamerasrc sensor-id=1 ! "
+        "video/x-raw(memory:NVMM),width=640,height=480,framerate=60/1 ! "
+        "nvvidconv ! video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=BGR ! "
+        "appsink drop=true max-buffers=1 sync=false",
+        "CAP_GSTREAMER",
+        {"CAP_PROP_READ_TIMEOUT_MSEC": 5000.0},
+    ]
+
+
+def test_csi_on_a_raspberry_pi() -> None:
+    assert csi.pipeline(False, 0, 1280, 720, 30) == (
+        "libcamerasrc ! video/x-raw,width=1280,height=720,framerate=30/1 ! "
+        "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
+    )
+    with pytest.raises(SourceUnavailable, match="only csi://0"):
+        csi.pipeline(False, 1, 1280, 720, 30)

@@ -1,0 +1,139 @@
+"""The same small network for every backend: logits are the mean of each colour channel over 16."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+HEIGHT, WIDTH = 8, 12
+
+
+def write_onnx(path: Path, batch: int | str = 1) -> None:
+    """As ONNX; `batch` may be a name, for an axis that is left free."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["image"], ["real"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["real", "axes"], ["mean"], keepdims=0),
+            helper.make_node("Div", ["mean", "sixteen"], ["logits"]),
+        ],
+        "mean_colour",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [batch, HEIGHT, WIDTH, 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, 3])],
+        [
+            helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2]),
+            helper.make_tensor("sixteen", TensorProto.FLOAT, [1], [16.0]),
+        ],
+    )
+    opset = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), str(path))
+
+
+def write_litert(path: Path, batch: int | str = 1) -> None:
+    """As a TFLite flatbuffer, written through its schema: CAST, MEAN, MUL, and a signature."""
+    import flatbuffers  # type: ignore[import-untyped]
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT()
+    model.version = 3
+    graph = schema.SubGraphT()
+    model.buffers = [_buffer(schema, b""), _buffer(schema, b"")]
+    free = -1 if isinstance(batch, str) else batch
+
+    def tensor(name: str, shape: list[int], kind: int, data: bytes = b"") -> int:
+        made = schema.TensorT()
+        made.name, made.type = name.encode(), kind
+        made.shape, made.shapeSignature = [abs(size) for size in shape], shape
+        made.buffer = len(model.buffers) if data else 0
+        if data:
+            model.buffers.append(_buffer(schema, data))
+        graph.tensors.append(made)
+        return len(graph.tensors) - 1
+
+    graph.tensors = []
+    real, integer, byte = (
+        schema.TensorType.FLOAT32,
+        schema.TensorType.INT32,
+        schema.TensorType.UINT8,
+    )
+    image = tensor("image", [free, HEIGHT, WIDTH, 3], byte)
+    cast = tensor("cast", [free, HEIGHT, WIDTH, 3], real)
+    axes = tensor("axes", [2], integer, np.array([1, 2], np.int32).tobytes())
+    mean = tensor("mean", [free, 3], real)
+    scale = tensor("scale", [1], real, np.array([1 / 16], np.float32).tobytes())
+    logits = tensor("logits", [free, 3], real)
+    operators = schema.BuiltinOperator
+    graph.operators = [
+        _operator(schema, model, operators.CAST, [image], [cast]),
+        _operator(schema, model, operators.MEAN, [cast, axes], [mean]),
+        _operator(schema, model, operators.MUL, [mean, scale], [logits]),
+    ]
+    graph.inputs, graph.outputs = [image], [logits]
+    model.subgraphs = [graph]
+    model.signatureDefs = [_signature(schema, image, logits)]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
+
+
+def _buffer(schema: Any, data: bytes) -> Any:
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(data, np.uint8) if data else None
+    return buffer
+
+
+def _operator(schema: Any, model: Any, code: int, inputs: list[int], outputs: list[int]) -> Any:
+    entry = schema.OperatorCodeT()
+    entry.builtinCode = entry.deprecatedBuiltinCode = code
+    entry.version = 1
+    model.operatorCodes = [*(model.operatorCodes or []), entry]
+    operator = schema.OperatorT()
+    operator.opcodeIndex = len(model.operatorCodes) - 1
+    operator.inputs, operator.outputs = inputs, outputs
+    return operator
+
+
+def _signature(schema: Any, image: int, logits: int) -> Any:
+    signature = schema.SignatureDefT()
+    signature.signatureKey = b"serving_default"
+    signature.subgraphIndex = 0
+    for name, index, entries in (("image", image, "inputs"), ("logits", logits, "outputs")):
+        entry = schema.TensorMapT()
+        entry.name, entry.tensorIndex = name.encode(), index
+        setattr(signature, entries, [entry])
+    return signature
+
+
+@pytest.fixture(params=["litert", "onnx"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each backend that has a session."""
+    return str(request.param)
+
+
+@pytest.fixture
+def model(backend: str, tmp_path: Path) -> Path:
+    """The small network's file."""
+    path = tmp_path / {"litert": "model.tflite", "onnx": "model.onnx"}[backend]
+    write_litert(path) if backend == "litert" else write_onnx(path)
+    return path
+
+
+@pytest.fixture
+def onnx_model(tmp_path: Path) -> Path:
+    """The small network as ONNX."""
+    path = tmp_path / "model.onnx"
+    write_onnx(path)
+    return path
+
+
+@pytest.fixture
+def free_model(backend: str, tmp_path: Path) -> Path:
+    """The same with a batch axis of any length."""
+    path = tmp_path / {"litert": "free.tflite", "onnx": "free.onnx"}[backend]
+    write: Callable[[Path, int | str], None] = write_litert if backend == "litert" else write_onnx
+    write(path, "N")
+    return path
