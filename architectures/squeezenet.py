@@ -79,7 +79,7 @@ class SqueezeNet(nn.Module):
 def initialise(module: nn.Module) -> None:
     """He-uniform for the fire modules, a narrow normal for the classifier (torchvision's)."""
     if isinstance(module, SqueezeNet):
-        nn.init.normal_(module.classifier[1].weight, 0, 0.01)
+        nn.init.normal_(module.classifier.get_parameter("1.weight"), 0, 0.01)
     elif isinstance(module, nn.Conv2d):
         nn.init.kaiming_uniform_(module.weight)
         if module.bias is not None:

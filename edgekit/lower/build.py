@@ -1,12 +1,13 @@
 """From a network to a bundle: the order of the steps, and nothing else.
 
-    load -> export -> quantise -> compile -> gate -> golden frames -> seal
+load -> export -> quantise -> compile -> gate -> golden frames -> seal
 """
 
 import dataclasses
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 
-from edgekit import bundle, checkpoint, plugins
+from edgekit import bundle, plugins
 from edgekit.bundle import Bundle
 from edgekit.device.golden import run_image
 from edgekit.device.session import open_session
@@ -29,12 +30,10 @@ from edgekit.lower.network import CameraInput, Network, load_network
 from edgekit.lower.quantise import quantise
 from edgekit.manifest import (
     SCHEMA,
-    Accuracy,
     Golden,
     Hop,
     Manifest,
     Provenance,
-    Tolerance,
 )
 from edgekit.spec import (
     PRECISIONS,
@@ -119,9 +118,11 @@ def make_plan(request: Request) -> Plan:
     options, session = dict(target.options or {}), target.session
     if request.backend is not None and request.backend != target.backend:
         options, session = {}, SessionOptions(threads=session.threads)
-    session = dataclasses.replace(
-        session, fp16=precision != "fp32", int8=precision == "int8"
-    ) if "TensorrtExecutionProvider" in session.providers else session
+    session = (
+        dataclasses.replace(session, fp16=precision != "fp32", int8=precision == "int8")
+        if "TensorrtExecutionProvider" in session.providers
+        else session
+    )
     name = request.backend or target.backend
     return Plan(
         target=dataclasses.replace(target, backend=name),
@@ -150,13 +151,15 @@ def prove(
     eager = export.with_camera_input(network)
     inputs = images.first(parity.IMAGES).inputs
     say("exporting")
-    program = export.export(eager, export.example(network))
+    with _quiet():
+        program = export.export(eager, export.example(network))
     expected = parity.run_module(eager, inputs)
     hops = [_exported(eager, program, expected, inputs)]
     before = "exported"
     if plan.precision == "int8":
         say("quantising")
-        program, hop = _quantised(plan, program, images, inputs)
+        with _quiet():
+            program, hop = _quantised(plan, program, images, inputs)
         hops.append(hop)
         before = "quantised"
     if plan.precision == "int8":
@@ -168,7 +171,10 @@ def prove(
 
 
 def _exported(
-    eager: CameraInput, program: ExportedProgram, expected: np.ndarray, inputs: tuple[np.ndarray, ...]
+    eager: CameraInput,
+    program: ExportedProgram,
+    expected: np.ndarray,
+    inputs: tuple[np.ndarray, ...],
 ) -> Hop:
     found = parity.run_module(program.module(check_guards=False), inputs)
     allowed = parity.tolerance(parity.EXACT, expected)
@@ -186,11 +192,11 @@ def _quantised(
 ) -> tuple[ExportedProgram, Hop]:
     tensors = [torch.from_numpy(tensor) for tensor in images.inputs]
     level = equalise(program.module(check_guards=False), tensors[:32])
-    result = quantise(level, tensors, plan.target.scheme)
+    evened = torch.export.export(level, (tensors[0],))
+    result = quantise(evened.module(check_guards=False), tensors, plan.target.scheme)
     expected = parity.run_module(program.module(check_guards=False), inputs)
     found = parity.run_module(result.module(check_guards=False), inputs)
     allowed = parity.tolerance(parity.QUANTISED, expected)
-    evened = torch.export.export(level, (tensors[0],))
     few = inputs[:4]
     hop = parity.check_hop(
         "exported -> quantised", expected, found, allowed,
@@ -244,9 +250,10 @@ def _compile(plan: Plan, program: ExportedProgram, spec: ModelSpec, folder: Path
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Converters print progress from Python and C++: keep both streams clear of it."""
+    """Toolkits warn and print progress, from Python and from C++: keep both streams clear."""
     saved = os.dup(1), os.dup(2)
-    with tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryFile() as log, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         try:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
@@ -275,15 +282,15 @@ def _finish(
             elapsed = time.perf_counter() - started
             (folder / "report.json").write_text(report.machine_report(session, sample, elapsed))
         manifest = _manifest(plan, network, images, artifact, hops, golden, peak, folder)
-        card = report.readme(
-            manifest, cost(network.module, network.image), artifact.model.stat().st_size
-        )
+        bundle.seal(folder, manifest)
+        hop = _read_back(folder, plan, artifact, images)
+        manifest = dataclasses.replace(manifest, parity=(*manifest.parity, hop))
+        size = artifact.model.stat().st_size
+        card = report.readme(manifest, cost(network.module, network.image), size)
         (folder / "README.md").write_text(card)
+        bundle.seal(folder, manifest)  # anew: now the last hop and the card are in it
     except OSError as cause:
         raise StorageError.from_os(cause, folder) from cause
-    bundle.seal(folder, manifest)
-    hop = _read_back(folder, plan, artifact, images)
-    bundle.seal(folder, dataclasses.replace(manifest, parity=(*manifest.parity, hop)))
 
 
 def _read_back(folder: Path, plan: Plan, artifact: Artifact, images: Images) -> Hop:

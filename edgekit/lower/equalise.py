@@ -22,6 +22,8 @@ from edgekit.lower.export import aten
 
 STRENGTH = 0.5
 """Exponent where a dense layer uses the tensor: its weights pay for what activations gain."""
+HEADROOM = 1.25
+"""Room that a scaled channel keeps below a ReLU6's ceiling, for images not calibrated on."""
 LARGEST = 64.0
 """Bound on r, for channels that the calibration images hardly touch."""
 
@@ -139,11 +141,15 @@ def _is_layer(node: fx.Node) -> bool:
 
 
 def _groups(node: fx.Node) -> int:
-    return int(node.args[6]) if len(node.args) > 6 else 1
+    groups = node.args[6] if len(node.args) > 6 else 1
+    assert isinstance(groups, int)
+    return groups
 
 
 def _is_depthwise(node: fx.Node) -> bool:
-    shape = node.args[1].meta["val"].shape
+    weight = node.args[1]
+    assert isinstance(weight, fx.Node)
+    shape = weight.meta["val"].shape
     return _groups(node) > 1 and shape[0] == _groups(node) and shape[1] == 1
 
 
@@ -152,7 +158,7 @@ def _factors(space: Space, ranges: dict[fx.Node, Tensor]) -> Tensor:
     peaks = torch.stack([ranges[n] for n in space.nodes if n.target not in _before_clip(space)])
     peak = peaks.amax(0).clamp(min=1e-12)
     free = all(n.target is aten.conv2d.default and _is_depthwise(n) for n in space.users)
-    widest = space.ceiling if space.ceiling is not None else float(peak.amax())
+    widest = float(peak.amax()) if space.ceiling is None else space.ceiling / HEADROOM
     factors = (widest / peak).clamp(min=1.0, max=LARGEST)
     return factors if free else factors**STRENGTH
 

@@ -14,7 +14,7 @@ from edgekit.spec import ModelSpec, Precision, Scheme, TensorSpec
 aten = torch.ops.aten
 quantized = torch.ops.quantized_decomposed
 
-LAYERS = {
+LAYERS: dict[object, str] = {
     aten.conv2d.default: "conv",
     aten.linear.default: "linear",
     aten.add.Tensor: "add",
@@ -95,7 +95,7 @@ def layers(graph: fx.Graph) -> list[Layer]:
 
     The n-th layer of a float graph and the n-th of its quantised form are the same layer.
     """
-    found = []
+    found: list[Layer] = []
     for node in graph.nodes:
         if node.target in LAYERS:
             found.append(Layer(_name(node, len(found)), _tail(node)))

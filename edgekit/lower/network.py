@@ -59,7 +59,7 @@ class CameraInput(nn.Module):
         self.normalise = nn.Conv2d(3, 3, 1, groups=3)
         with torch.no_grad():
             self.normalise.weight.copy_((1 / (255 * std)).view(3, 1, 1, 1))
-            self.normalise.bias.copy_(-mean / std)
+            self.normalise.get_parameter("bias").copy_(-mean / std)
         self.network = network
         self.eval().requires_grad_(False)
 
@@ -101,7 +101,9 @@ def load_weights(module: nn.Module, tensors: Mapping[str, np.ndarray], source: s
     }
     found = {n: v for n, v in tensors.items() if not n.endswith("num_batches_tracked")}
     checkpoint.check(expected, found, source)
-    module.load_state_dict({n: torch.from_numpy(np.array(v)) for n, v in found.items()}, strict=False)
+    module.load_state_dict(
+        {n: torch.from_numpy(np.array(v)) for n, v in found.items()}, strict=False
+    )
     return fold_batch_norm(module)
 
 
@@ -126,7 +128,9 @@ def load_network(
     """
     if model is None or _is_checkpoint(model):
         if weights is not None and model is not None:
-            raise InputError(f"'{model}' is a checkpoint already: give it alone, not with --weights")
+            raise InputError(
+                f"'{model}' is a checkpoint already: give it alone, not with --weights"
+            )
         weights = weights or model or str(checkpoint.default())
         model = None
     stored = checkpoint.read(checkpoint.resolve(weights)) if weights else None
@@ -196,7 +200,9 @@ def _build(name: str, arguments: Mapping[str, int | float | str | bool]) -> nn.M
     try:
         module = builder(**arguments)
     except TypeError as cause:
-        raise SpecError(f"architecture '{name}' does not take {dict(arguments)}: {cause}") from cause
+        raise SpecError(
+            f"architecture '{name}' does not take {dict(arguments)}: {cause}"
+        ) from cause
     assert isinstance(module, nn.Module)
     return module.eval()
 

@@ -195,5 +195,7 @@ def quantise(
         converted = convert_pt2e(prepared, fold_quantize=False)
     result = torch.export.export(converted, (images[0],))
     if not any("quantize_per_channel" in str(n.target) for n in result.graph.nodes):
-        raise SpecError("no convolution or linear layer was found to quantise: use --precision fp16")
+        raise SpecError(
+            "no convolution or linear layer was found to quantise: use --precision fp16"
+        )
     return result

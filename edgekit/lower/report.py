@@ -74,7 +74,8 @@ def _sections(manifest: Manifest, cost: Cost, size: int) -> Iterable[str]:
     image, made = manifest.image, manifest.provenance
     yield f"# {manifest.name} for {manifest.target}, {manifest.precision}\n"
     yield f"- backend: {manifest.backend}, file `{manifest.model}`, {size / 1e6:.2f} MB"
-    yield f"- {cost.macs / 1e6:.1f} M multiply-accumulates, {cost.parameters / 1e6:.2f} M parameters"
+    yield f"- {cost.macs / 1e6:.1f} M multiply-accumulates"
+    yield f"- {cost.parameters / 1e6:.2f} M parameters"
     yield f"- {manifest.outputs[0].shape[1]} classes, in `{manifest.labels}`"
     yield (
         f"- input `{manifest.inputs[0].name}`: uint8, (1, {image.height}, {image.width}, 3), RGB "

@@ -37,7 +37,7 @@ FP16_RECIPE = [
 ]
 
 
-def compile(  # noqa: A001  the seam's name
+def compile(
     program: torch.export.ExportedProgram,
     spec: ModelSpec,
     options: Mapping[str, str | int | float | bool],
@@ -122,7 +122,9 @@ def _padding_in_nhwc() -> Iterator[None]:
         return
 
     def rewrite(node: fx.Node) -> None:
-        left_right_top_bottom = [*node.args[1], 0, 0, 0, 0][:4]
+        amounts = node.args[1]
+        assert isinstance(amounts, (list, tuple))
+        left_right_top_bottom = [*amounts, 0, 0, 0, 0][:4]
         node.args = (node.args[0], [0, 0, *left_right_top_bottom], *node.args[2:])
 
     layout_rewrite.rewriters[target] = rewrite

@@ -28,7 +28,7 @@ class Options:
     """int8 precision only: `uint8` holds the same integers moved by 128."""
 
 
-def compile(  # noqa: A001  the seam's name
+def compile(
     program: torch.export.ExportedProgram,
     spec: ModelSpec,
     options: Mapping[str, str | int | float | bool],
@@ -68,9 +68,7 @@ def _options(given: Mapping[str, str | int | float | bool]) -> Options:
     return Options(**given)  # type: ignore[arg-type]
 
 
-def _export(
-    program: torch.export.ExportedProgram, spec: ModelSpec, opset: int
-) -> onnx.ModelProto:
+def _export(program: torch.export.ExportedProgram, spec: ModelSpec, opset: int) -> onnx.ModelProto:
     sample = torch.zeros(spec.input.shape, dtype=torch.uint8)
     if spec.precision == "int8":
         module = program.module(check_guards=False)

@@ -72,11 +72,8 @@ def to_fp16(model: ModelProto) -> ModelProto:
     """float32 -> float16 throughout, but for the graph's own inputs and outputs; a new model."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    for node in model.graph.node:  # the camera's uint8 goes straight to fp16
-        for attribute in node.attribute:
-            if node.op_type == "Cast" and attribute.i == onnx.TensorProto.FLOAT:
-                attribute.i = onnx.TensorProto.FLOAT
-    return convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=False)
+    half: ModelProto = convert_float_to_float16(model, keep_io_types=True)
+    return half
 
 
 def remove_unused(model: ModelProto) -> None:
