@@ -27,11 +27,11 @@ EXACT = (1e-4, 90.0, 1.0)
 LOWERED: dict[Precision, tuple[float, float, float]] = {
     "fp32": (1e-3, 70.0, 0.99),
     "fp16": (0.05, 30.0, 0.95),
-    "int8": (0.5, 10.0, 0.7),
+    "int8": (0.5, 12.0, 0.7),
 }
 """Another runtime. int8: rounding that differs in one last place at one layer becomes whole steps
 in the next, so two right int8 runtimes differ by about as much as int8 differs from float."""
-QUANTISED = (0.5, 9.0, 0.7)
+QUANTISED = (0.5, 10.0, 0.7)
 """Float against int8, both in torch."""
 
 

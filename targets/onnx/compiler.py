@@ -15,7 +15,7 @@ from torch import fx
 
 from edgekit.errors import SpecError
 from edgekit.spec import Artifact, ModelSpec
-from targets.onnx import passes
+from targets.onnx import passes, tensorrt
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,8 @@ def compile(
         passes.fold_padding(model)
         if chosen.activations == "uint8":
             passes.use_uint8_activations(model)
+        if spec.scheme == "symmetric":
+            tensorrt.check(model)
     if spec.precision == "fp16":
         model = passes.to_fp16(model)
     try:

@@ -26,14 +26,14 @@ def fold_padding(model: ModelProto) -> None:
     Exact: padding shares its input's scale, and real zero is an integer of it.
     """
     producer = {name: node for node in model.graph.node for name in node.output}
-    constants = _constants(model)
+    values = constants(model)
     for conv in [n for n in model.graph.node if n.op_type == "Conv"]:
         chain = _upwards(conv, producer, ("DequantizeLinear", "QuantizeLinear", "Pad"))
         if chain is None:
             continue
         pad = chain[-1]
-        amounts = constants[pad.input[1]].tolist()  # [n, c, top, left, n, c, bottom, right]
-        value = constants.get(pad.input[2]) if len(pad.input) > 2 and pad.input[2] else 0
+        amounts = values[pad.input[1]].tolist()  # [n, c, top, left, n, c, bottom, right]
+        value = values.get(pad.input[2]) if len(pad.input) > 2 and pad.input[2] else 0
         if any(amounts[i] for i in (0, 1, 4, 5)) or np.any(value):
             continue
         before = next((a for a in conv.attribute if a.name == "pads"), None)
@@ -51,7 +51,7 @@ def use_uint8_activations(model: ModelProto) -> None:
 
     Weights stay int8.
     """
-    weights = set(_constants(model))
+    weights = set(constants(model))
     moved: dict[str, str] = {}
     for node in model.graph.node:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or node.input[0] in weights:
@@ -59,7 +59,7 @@ def use_uint8_activations(model: ModelProto) -> None:
         zero_point = node.input[2]
         if zero_point not in moved:
             moved[zero_point] = f"{zero_point}_uint8"
-            value = _constants(model)[zero_point].astype(np.int16) + 128
+            value = constants(model)[zero_point].astype(np.int16) + 128
             model.graph.initializer.append(
                 numpy_helper.from_array(value.astype(np.uint8), moved[zero_point])
             )
@@ -104,7 +104,8 @@ def _upwards(
     return chain
 
 
-def _constants(model: ModelProto) -> dict[str, np.ndarray]:
+def constants(model: ModelProto) -> dict[str, np.ndarray]:
+    """Initialisers and Constant nodes, by name."""
     return dict(_named_arrays(model))
 
 
