@@ -46,7 +46,8 @@ def build(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
 ) -> None:
     """Build a bundle: export, quantise, compile, and refuse it unless it matches the network."""
-    from edgekit.lower.build import Request, build
+    from edgekit.lower.build import build
+    from edgekit.lower.plan import Request
     from edgekit.spec import ImageSpec
     from edgekit.values import read_toml
 

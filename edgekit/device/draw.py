@@ -50,5 +50,6 @@ def _bar(cv2: Any, canvas: np.ndarray, row: int, line: int, text: str, share: fl
 def _text(cv2: Any, canvas: np.ndarray, text: str, where: tuple[int, int], line: int) -> None:
     plain = text.encode("ascii", "replace").decode()  # OpenCV's own font has ASCII only
     scale, font = line / 34, cv2.FONT_HERSHEY_SIMPLEX
-    cv2.putText(canvas, plain, where, font, scale, (0, 0, 0), 3, cv2.LINE_AA)
+    shadow = (where[0] + 1, where[1] + 1)  # not a thicker stroke: in OpenCV 5 that is wider too
+    cv2.putText(canvas, plain, shadow, font, scale, (0, 0, 0), 1, cv2.LINE_AA)
     cv2.putText(canvas, plain, where, font, scale, _WHITE, 1, cv2.LINE_AA)

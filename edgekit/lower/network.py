@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from edgekit import checkpoint, plugins
-from edgekit.errors import CheckpointError, InputError, SpecError
+from edgekit.errors import CheckpointError, InputError, SpecError, UnknownName
 from edgekit.manifest import Accuracy
 from edgekit.spec import ImageSpec
 
@@ -126,6 +126,8 @@ def load_network(
     Raises:
         UnknownName, CheckpointError, SpecError, InputError: with what to do.
     """
+    if model is not None:
+        _check_known(model)
     if model is None or _is_checkpoint(model):
         if weights is not None and model is not None:
             raise InputError(
@@ -187,6 +189,12 @@ def _accuracy(card: checkpoint.Card | None) -> Accuracy | None:
     if card is None or card.accuracy is None:
         return None
     return Accuracy(card.accuracy, card.accuracy_images, "float checkpoint, its validation images")
+
+
+def _check_known(model: str) -> None:
+    if ":" in model or _is_checkpoint(model) or model in plugins.architectures():
+        return
+    raise UnknownName("model", model, (*plugins.architectures(), *checkpoint.names()))
 
 
 def _is_checkpoint(model: str) -> bool:

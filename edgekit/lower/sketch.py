@@ -2,8 +2,7 @@
 
 from torch import nn
 
-from edgekit import checkpoint, plugins
-from edgekit.errors import UnknownName
+from edgekit import plugins
 from edgekit.lower.network import IMAGENET, Network, count_classes, load_network
 
 
@@ -21,7 +20,4 @@ def sketch(name: str) -> Network:
         module: nn.Module = plugins.architecture(name)().eval()
         labels = tuple(f"class {i}" for i in range(count_classes(module, IMAGENET, name)))
         return Network(name, module, IMAGENET, labels, {}, checkpoint_sha256="")
-    if ":" not in name and not name.endswith(".safetensors") and name not in checkpoint.names():
-        known = (*plugins.architectures(), *checkpoint.names())
-        raise UnknownName("architecture or checkpoint", name, known)
     return load_network(name)

@@ -1,0 +1,166 @@
+"""Lower a network hop by hop, each compared with the one before it (see `parity`)."""
+
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.export import ExportedProgram
+
+from edgekit import bundle
+from edgekit.device.golden import run_image
+from edgekit.device.session import open_session
+from edgekit.errors import ParityError, StorageError
+from edgekit.lower import export, parity, taps
+from edgekit.lower.calibrate import Images
+from edgekit.lower.equalise import equalise
+from edgekit.lower.network import CameraInput, Network
+from edgekit.lower.plan import Plan
+from edgekit.lower.quantise import quantise
+from edgekit.manifest import Hop
+from edgekit.spec import Artifact, ModelSpec, Session
+
+FEW = 4
+"""Images that the first diverging layer is looked for with."""
+
+Say = Callable[[str], None]
+
+
+def prove(
+    plan: Plan, network: Network, images: Images, folder: Path, say: Say
+) -> tuple[Artifact, list[Hop]]:
+    """Lower the network into `folder`, each hop compared with the one before it."""
+    spec = export.model_spec(network, plan.precision, plan.target.scheme)
+    eager = export.with_camera_input(network)
+    inputs = images.first(parity.IMAGES).inputs
+    say("exporting")
+    with _quiet():
+        program = export.export(eager, export.example(network))
+    expected = parity.run_module(eager, inputs)
+    hops = [_exported(eager, program, expected, inputs)]
+    before = "exported"
+    if plan.precision == "int8":
+        say("quantising")
+        with _quiet():
+            program, hop = _quantised(plan, program, images, inputs)
+        hops.append(hop)
+        before = "quantised"
+    if plan.precision == "int8":
+        expected = parity.run_module(program.module(check_guards=False), inputs)
+    say(f"compiling for {plan.target.backend}")
+    artifact = _compile(plan, program, spec, folder)
+    hops.append(_lowered(plan, program, spec, artifact, before, expected, inputs))
+    return artifact, hops
+
+
+def _exported(
+    eager: CameraInput,
+    program: ExportedProgram,
+    expected: np.ndarray,
+    inputs: Sequence[np.ndarray],
+) -> Hop:
+    found = parity.run_module(program.module(check_guards=False), inputs)
+    allowed = parity.tolerance(parity.EXACT, expected)
+    few = inputs[:FEW]
+    return parity.check_hop(
+        "eager -> exported", expected, found, allowed,
+        lambda: taps.first_divergence(
+            taps.eager_layers(eager, few), taps.weighted_layers(program, few), allowed.snr_db
+        ),
+    )  # fmt: skip
+
+
+def _quantised(
+    plan: Plan, program: ExportedProgram, images: Images, inputs: Sequence[np.ndarray]
+) -> tuple[ExportedProgram, Hop]:
+    tensors = [torch.from_numpy(tensor) for tensor in images.inputs]
+    level = equalise(program.module(check_guards=False), tensors[:32])
+    evened = torch.export.export(level, (tensors[0],))
+    result = quantise(evened.module(check_guards=False), tensors, plan.target.scheme)
+    expected = parity.run_module(program.module(check_guards=False), inputs)
+    found = parity.run_module(result.module(check_guards=False), inputs)
+    allowed = parity.tolerance(parity.QUANTISED, expected)
+    few = inputs[:FEW]
+    hop = parity.check_hop(
+        "exported -> quantised", expected, found, allowed,
+        lambda: taps.first_divergence(
+            taps.graph_layers(evened, few), taps.graph_layers(result, few), allowed.snr_db
+        ),
+    )  # fmt: skip
+    return result, hop
+
+
+def _lowered(
+    plan: Plan,
+    program: ExportedProgram,
+    spec: ModelSpec,
+    artifact: Artifact,
+    before: str,
+    expected: np.ndarray,
+    inputs: Sequence[np.ndarray],
+) -> Hop:
+    allowed = parity.tolerance(parity.LOWERED[plan.precision], expected)
+    with closing(plan.load(artifact.model, plan.session)) as session:
+        _check_specs(session, spec)
+        found = parity.run_session(session, inputs)
+    few = inputs[:FEW]
+
+    def lower(wide: ExportedProgram, folder: Path) -> Session:
+        return plan.load(_compile(plan, wide, spec, folder).model, plan.session)
+
+    def locate() -> taps.Divergence | None:
+        values = taps.lowered_layers(program, torch.from_numpy(few[0]), lower, few)
+        return taps.first_divergence(taps.graph_layers(program, few), values, allowed.snr_db)
+
+    return parity.check_hop(f"{before} -> lowered", expected, found, allowed, locate)
+
+
+def _check_specs(session: Session, spec: ModelSpec) -> None:
+    if session.inputs != (spec.input,) or session.outputs != (spec.output,):
+        raise ParityError(
+            f"the lowered model has inputs {session.inputs} and outputs {session.outputs}; "
+            f"asked for were {spec.input} and {spec.output}; no bundle was written"
+        )
+
+
+def _compile(plan: Plan, program: ExportedProgram, spec: ModelSpec, folder: Path) -> Artifact:
+    try:
+        with _quiet():
+            return plan.compile(program, spec, plan.options, folder)
+    except OSError as cause:
+        raise StorageError.from_os(cause, folder) from cause
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Toolkits warn and print progress, from Python and from C++: keep both streams clear."""
+    saved = os.dup(1), os.dup(2)
+    with tempfile.TemporaryFile() as log, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+            yield
+        finally:
+            for stream, descriptor in zip((1, 2), saved, strict=True):
+                os.dup2(descriptor, stream)
+                os.close(descriptor)
+
+
+def read_back(folder: Path, plan: Plan, artifact: Artifact, images: Images) -> Hop:
+    """The last hop: camera frames through the bundle's own contract, as a device would."""
+    few = images.first(parity.IMAGES)
+    with closing(plan.load(artifact.model, plan.session)) as session:
+        expected = parity.run_session(session, few.inputs)
+    made = bundle.read(folder)
+    with closing(open_session(made)) as session:
+        name = session.outputs[0].name
+        rows = [run_image(session, frame, made.manifest.image)[name] for frame in few.frames]
+    allowed = parity.tolerance(parity.EXACT, expected)
+    return parity.check_hop(
+        "lowered -> bundle", expected, np.concatenate(rows), allowed, lambda: None
+    )
