@@ -29,6 +29,12 @@ def build(
     weights: Annotated[
         str | None, typer.Option(metavar="FILE|NAME", help="A .safetensors file.")
     ] = None,
+    argument: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="Of the architecture, as width_mult=0.5; may be repeated."
+        ),
+    ] = None,
     labels: Annotated[
         Path | None, typer.Option(metavar="FILE", help="One label a line, in order of the classes.")
     ] = None,
@@ -47,7 +53,7 @@ def build(
 ) -> None:
     """Build a bundle: export, quantise, compile, and refuse it unless it matches the network."""
     from edgekit.lower.build import build
-    from edgekit.lower.plan import Request
+    from edgekit.lower.plan import Request, parse_arguments
     from edgekit.spec import ImageSpec
     from edgekit.values import read_toml
 
@@ -55,6 +61,7 @@ def build(
         target=target,
         model=model,
         weights=weights,
+        arguments=parse_arguments(argument or ()),
         labels=labels,
         image=read_toml(ImageSpec, contract) if contract else None,
         backend=backend,

@@ -43,7 +43,9 @@ def build(request: Request, say: Say) -> Bundle:
     """
     started = time.perf_counter()
     plan = make_plan(request)
-    network = load_network(request.model, request.weights, request.labels, request.image)
+    network = load_network(
+        request.model, request.weights, request.labels, request.image, request.arguments
+    )
     out = request.out or Path(f"{network.name}-{plan.target.name}-{plan.precision}")
     with bundle.writing(out, request.force) as folder:
         images = read_images(request.calibration, network.image)
@@ -84,7 +86,7 @@ def _finish(
             (folder / "report.json").write_text(report.machine_report(session, sample, elapsed))
         manifest = _manifest(plan, network, images, artifact, hops, golden, peak, folder)
         bundle.seal(folder, manifest)
-        hop = read_back(folder, plan, artifact, images)
+        hop = read_back(folder, plan, artifact, network, images)
         manifest = dataclasses.replace(manifest, parity=(*manifest.parity, hop))
         size = artifact.model.stat().st_size
         card = report.readme(manifest, cost(network.module, network.image), size)
@@ -112,7 +114,7 @@ def _write_golden(
         encoded, data = cv2.imencode(".png", few.frames[i][:, :, ::-1])
         assert encoded
         (folder / entry.frame).write_bytes(data.tobytes())
-        np.save(folder / entry.input, few.inputs[i])
+        np.save(folder / entry.input, calibrate.to_input(few.frames[i], network.image))
         np.save(folder / entry.output, logits[i])
         golden.append(entry)
     return tuple(golden), float(max(np.abs(row).max() for row in logits))

@@ -22,7 +22,7 @@ CALIBRATION = 128
 """Images that calibration uses of a larger folder, evenly spaced in name order."""
 FLAT = 2.0
 """An image whose pixels' standard deviation is under this carries no range."""
-LONGEST = 480
+LONGEST = 400
 """Longest side of a kept frame, pixels."""
 
 PHOTOGRAPHS = (
@@ -41,12 +41,12 @@ PHOTOGRAPHS = (
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Camera frames and the model inputs that the image contract makes of them."""
+    """Model inputs that the image contract makes of camera frames, and the frames, smaller."""
 
     frames: tuple[np.ndarray, ...]
-    """(H, W, 3) uint8 RGB, at most `LONGEST` on a side."""
+    """(H, W, 3) uint8 RGB, at most `LONGEST` on a side: what a bundle can carry."""
     inputs: tuple[np.ndarray, ...]
-    """(1, height, width, 3) uint8, one per frame."""
+    """(1, height, width, 3) uint8, one per frame, made of it at its full size."""
     source: str
     """For people: where they came from."""
 
@@ -78,7 +78,7 @@ def from_folder(folder: Path, image: ImageSpec, limit: int = CALIBRATION) -> Ima
     paths = spaced(list_images(folder), limit)
     if not paths:
         raise InputError(f"{folder} holds no images: give a folder of JPEG or PNG files")
-    return _prepared((_smaller(read_image(path)) for path in paths), image, str(folder.name))
+    return _prepared(map(read_image, paths), image, folder.resolve().name)
 
 
 def from_photographs(image: ImageSpec, count: int = 96) -> Images:
@@ -120,6 +120,13 @@ def check_for_quantising(images: Images) -> None:
         )
 
 
+def to_input(frame: np.ndarray, image: ImageSpec) -> np.ndarray:
+    """A frame (H, W, 3) uint8 RGB -> a new (1, height, width, 3) uint8 input."""
+    tensor = np.empty((1, image.height, image.width, 3), np.uint8)
+    prepare(frame, "RGB", image, tensor[0])
+    return tensor
+
+
 def spaced(items: Sequence, count: int) -> list:  # type: ignore[type-arg]
     """Up to `count` of `items`, evenly spaced, in order, the first one always."""
     if len(items) <= count:
@@ -130,10 +137,8 @@ def spaced(items: Sequence, count: int) -> list:  # type: ignore[type-arg]
 def _prepared(frames: Iterable[np.ndarray], image: ImageSpec, source: str) -> Images:
     kept, inputs = [], []
     for frame in frames:
-        tensor = np.empty((1, image.height, image.width, 3), np.uint8)
-        prepare(frame, "RGB", image, tensor[0])
-        kept.append(frame)
-        inputs.append(tensor)
+        kept.append(_smaller(frame))
+        inputs.append(to_input(frame, image))
     return Images(tuple(kept), tuple(inputs), source)
 
 
@@ -146,11 +151,11 @@ def _views(photographs: Sequence[np.ndarray], count: int) -> Iterator[np.ndarray
         top = int(random.integers(photograph.shape[0] - height + 1))
         left = int(random.integers(photograph.shape[1] - width + 1))
         view = photograph[top : top + height, left : left + width]
-        yield _smaller(np.ascontiguousarray(view[:, ::-1] if n % 2 else view))
+        yield np.ascontiguousarray(view[:, ::-1] if n % 2 else view)
 
 
 def _smaller(frame: np.ndarray) -> np.ndarray:
-    """Shrink a frame to at most `LONGEST` pixels a side, as a camera's smaller mode would."""
+    """Shrink a frame to at most `LONGEST` pixels a side; each pixel a mean of those it covers."""
     import cv2
 
     scale = LONGEST / max(frame.shape[:2])

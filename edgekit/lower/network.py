@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from edgekit import checkpoint, plugins
 from edgekit.errors import CheckpointError, InputError, SpecError, UnknownName
 from edgekit.manifest import Accuracy
 from edgekit.spec import ImageSpec
+
+Argument: TypeAlias = int | float | str | bool
 
 IMAGENET = ImageSpec(height=224, width=224)
 """torchvision's evaluation of its ImageNet classifiers: 224 of 256, bilinear, mean and std."""
@@ -34,7 +37,7 @@ class Network:
     module: nn.Module
     image: ImageSpec
     labels: tuple[str, ...]
-    arguments: Mapping[str, int | float | str | bool]
+    arguments: Mapping[str, Argument]
     checkpoint_sha256: str
     """Of the weights file; empty for a network that brings its own weights."""
     accuracy: Accuracy | None = None
@@ -112,6 +115,7 @@ def load_network(
     weights: str | None = None,
     labels: Path | None = None,
     image: ImageSpec | None = None,
+    arguments: Mapping[str, Argument] | None = None,
 ) -> Network:
     """Find a network and its weights.
 
@@ -122,6 +126,7 @@ def load_network(
             one, gives the architecture's arguments, the image contract and the labels.
         labels: a text file, one label a line, in the order of the classes.
         image: the image contract, where there is no card or the card is to be overruled.
+        arguments: of the architecture's function, beside or instead of those of the card.
 
     Raises:
         UnknownName, CheckpointError, SpecError, InputError: with what to do.
@@ -145,15 +150,16 @@ def load_network(
             )
         model = card.architecture
     if ":" in model:
-        module, arguments = _user_network(model), {}
+        module, chosen = _user_network(model, arguments or {}), dict(arguments or {})
     else:
         if stored is None:
             raise InputError(
                 f"'{model}' is an architecture without weights: give --weights FILE.safetensors, "
                 "or leave MODEL out to use the checkpoint that edgekit carries"
             )
-        arguments = dict(card.arguments) if card else _guess_arguments(stored.tensors)
-        module = _build(model, arguments)
+        chosen = dict(card.arguments) if card else _guess_arguments(stored.tensors)
+        chosen |= arguments or {}
+        module = _build(model, chosen)
     if stored is not None:
         load_weights(module, stored.tensors, str(stored.path))
     image = image or (card.image if card else IMAGENET)
@@ -163,7 +169,7 @@ def load_network(
         module=module,
         image=image,
         labels=_labels(labels, card.labels if card else None, classes),
-        arguments=arguments,
+        arguments=chosen,
         checkpoint_sha256=checkpoint.digest(stored.path) if stored else "",
         accuracy=_accuracy(card),
     )
@@ -203,7 +209,7 @@ def _is_checkpoint(model: str) -> bool:
     return ":" not in model and model in checkpoint.names()
 
 
-def _build(name: str, arguments: Mapping[str, int | float | str | bool]) -> nn.Module:
+def _build(name: str, arguments: Mapping[str, Argument]) -> nn.Module:
     builder = plugins.architecture(name)
     try:
         module = builder(**arguments)
@@ -215,19 +221,19 @@ def _build(name: str, arguments: Mapping[str, int | float | str | bool]) -> nn.M
     return module.eval()
 
 
-def _guess_arguments(tensors: Mapping[str, np.ndarray]) -> dict[str, int | float | str | bool]:
+def _guess_arguments(tensors: Mapping[str, np.ndarray]) -> dict[str, Argument]:
     """Without a card, the class count is read off the last layer's bias."""
     bias = tensors.get("classifier.1.bias")
     return {"num_classes": int(bias.shape[0])} if bias is not None and bias.ndim == 1 else {}
 
 
-def _user_network(name: str) -> nn.Module:
+def _user_network(name: str, arguments: Mapping[str, Argument]) -> nn.Module:
     module_name, _, function = name.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # as `python -m` does: the user's project is where they are
     try:
         builder = getattr(importlib.import_module(module_name), function)
-        module = builder()
+        module = builder(**arguments)
     except (ImportError, AttributeError) as cause:
         raise InputError(
             f"cannot import '{name}': {cause}; give package.module:function, importable from here"

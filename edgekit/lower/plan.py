@@ -1,11 +1,14 @@
 """What the user asked for -> a plan with every choice made."""
 
 import dataclasses
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit import plugins
-from edgekit.errors import UnknownName
+from edgekit.errors import InputError, UnknownName
+from edgekit.lower.network import Argument
 from edgekit.spec import (
     PRECISIONS,
     Compile,
@@ -24,6 +27,8 @@ class Request:
     target: str
     model: str | None = None
     weights: str | None = None
+    arguments: Mapping[str, Argument] | None = None
+    """Of the architecture, where there is no card, or the card is to be overruled."""
     labels: Path | None = None
     image: ImageSpec | None = None
     backend: str | None = None
@@ -68,3 +73,22 @@ def make_plan(request: Request) -> Plan:
         options=options,
         session=session,
     )
+
+
+def parse_arguments(given: Sequence[str]) -> dict[str, Argument]:
+    """`["width_mult=0.5"]` -> `{"width_mult": 0.5}`; a value that is no number or boolean is text.
+
+    Raises:
+        InputError: one of them is not NAME=VALUE.
+    """
+    found: dict[str, Argument] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not name.isidentifier() or not equals:
+            raise InputError(f"'{text}' is not NAME=VALUE, as in --argument width_mult=0.5")
+        try:
+            parsed = json.loads(value)
+        except ValueError:
+            parsed = value
+        found[name] = parsed if isinstance(parsed, int | float | bool) else value
+    return found

@@ -16,7 +16,7 @@ from edgekit.device.golden import run_image
 from edgekit.device.session import open_session
 from edgekit.errors import ParityError, StorageError
 from edgekit.lower import export, parity, taps
-from edgekit.lower.calibrate import Images
+from edgekit.lower.calibrate import Images, to_input
 from edgekit.lower.equalise import equalise
 from edgekit.lower.network import CameraInput, Network
 from edgekit.lower.plan import Plan
@@ -151,11 +151,14 @@ def _quiet() -> Iterator[None]:
                 os.close(descriptor)
 
 
-def read_back(folder: Path, plan: Plan, artifact: Artifact, images: Images) -> Hop:
+def read_back(
+    folder: Path, plan: Plan, artifact: Artifact, network: Network, images: Images
+) -> Hop:
     """The last hop: camera frames through the bundle's own contract, as a device would."""
     few = images.first(parity.IMAGES)
+    inputs = [to_input(frame, network.image) for frame in few.frames]
     with closing(plan.load(artifact.model, plan.session)) as session:
-        expected = parity.run_session(session, few.inputs)
+        expected = parity.run_session(session, inputs)
     made = bundle.read(folder)
     with closing(open_session(made)) as session:
         name = session.outputs[0].name

@@ -31,16 +31,19 @@ NETWORKS = {
     "mobilenet_v2": "mobilenet_v2_imagenet.safetensors",
     "squeezenet1_1": "squeezenet1_1_imagenet.safetensors",
 }
-TARGETS = {"litert": "raspberry-pi", "onnx": "linux"}
-PRECISIONS = ("fp32", "fp16", "int8")
+BUILDS = (
+    *(("raspberry-pi", precision) for precision in ("fp32", "fp16", "int8")),  # LiteRT
+    *(("linux", precision) for precision in ("fp32", "fp16", "int8")),  # ONNX
+    ("jetson", "int8"),  # ONNX with symmetric activations, on the CPU
+)
 PEER = "weights/peers/tf2_mobilenet_v2_1.0_224_ptq.tflite"
 
 
-def build(data: Path, folder: Path, model: str, backend: str, precision: str) -> None:
+def build(data: Path, folder: Path, model: str, target: str, precision: str) -> None:
     """Build one bundle in `folder`; what is there is replaced."""
     command = [sys.executable, "-m", "edgekit.cli.main", "build", model]
     command += ["--weights", str(data / "weights" / NETWORKS[model])]
-    command += ["--target", TARGETS[backend], "--backend", backend, "--precision", precision]
+    command += ["--target", target, "--precision", precision]
     command += ["--calibration", str(data / "images" / "fullsize")]
     command += ["--labels", str(data / "images" / "imagenet_labels.txt"), "-o", str(folder)]
     command += ["--force"]
@@ -124,17 +127,16 @@ def main() -> None:
         network = load_network(model, str(given.data / "weights" / weights))
         eager = answers(images, network.image, by_torch(network))
         accuracy.append(row(f"{model}, eager fp32", eager, eager))
-        for backend in TARGETS:
-            for precision in PRECISIONS:
-                folder = given.out / f"{model}-{backend}-{precision}"
-                if not (given.keep and folder.is_dir()):
-                    build(given.data, folder, model, backend, precision)
-                parity += parity_rows(folder)
-                opened = bundles.read(folder)
-                with closing(open_session(opened)) as session:
-                    found = answers(images, opened.manifest.image, by_session(session))
-                accuracy.append(row(folder.name, found, eager))
-                print(accuracy[-1], file=sys.stderr)
+        for target, precision in BUILDS:
+            folder = given.out / f"{model}-{target}-{precision}"
+            if not (given.keep and folder.is_dir()):
+                build(given.data, folder, model, target, precision)
+            parity += parity_rows(folder)
+            opened = bundles.read(folder)
+            with closing(open_session(opened)) as session:
+                found = answers(images, opened.manifest.image, by_session(session))
+            accuracy.append(row(folder.name, found, eager))
+            print(accuracy[-1], file=sys.stderr)
         if model == "mobilenet_v2":
             with closing(
                 plugins.loader("litert")(given.data / PEER, SessionOptions(threads=1))

@@ -35,7 +35,7 @@ def write_onnx(path: Path, batch: int | str = 1) -> None:
 
 def write_litert(path: Path, batch: int | str = 1) -> None:
     """As a TFLite flatbuffer, written through its schema: CAST, MEAN, MUL, and a signature."""
-    import flatbuffers  # type: ignore[import-untyped]
+    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT()

@@ -1,0 +1,243 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+
+from edgekit.device.golden import difference
+from edgekit.errors import SpecError
+from edgekit.lower import export, parity
+from edgekit.lower.network import CameraInput
+from edgekit.lower.quantise import make_padding_explicit, quantise
+from edgekit.spec import ImageSpec, Scheme
+
+aten = torch.ops.aten
+quantized = torch.ops.quantized_decomposed
+Q, DQ = quantized.quantize_per_tensor.default, quantized.dequantize_per_tensor.default
+QC, DQC = quantized.quantize_per_channel.default, quantized.dequantize_per_channel.default
+SCHEMES: tuple[Scheme, ...] = ("affine", "symmetric")
+ROUND = 128
+"""Integers of an int8 range on one side."""
+
+
+@pytest.fixture(scope="module", params=SCHEMES)
+def scheme(request: pytest.FixtureRequest) -> Scheme:
+    found: Scheme = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def result(program: ExportedProgram, tensors: list[Tensor], scheme: Scheme) -> ExportedProgram:
+    return quantise(program.module(check_guards=False), tensors, scheme)
+
+
+@pytest.fixture(scope="module")
+def graph(result: ExportedProgram) -> fx.Graph:
+    return result.module(check_guards=False).graph
+
+
+def of(graph: fx.Graph, *targets: object) -> list[fx.Node]:
+    return [node for node in graph.nodes if node.target in targets]
+
+
+def source(node: fx.Node, position: int = 0) -> fx.Node:
+    found = node.args[position]
+    assert isinstance(found, fx.Node)
+    return found
+
+
+def values(module: nn.Module, node: fx.Node) -> Tensor:
+    value: object = module
+    for part in str(node.target).split("."):
+        value = getattr(value, part)
+    assert isinstance(value, Tensor)
+    return value
+
+
+def setting(node: fx.Node) -> tuple[object, ...]:
+    """Scale, zero point and range of a per-tensor pair's half."""
+    return tuple(node.args[1:5])
+
+
+def is_camera(node: fx.Node) -> bool:
+    """The normalisation, which reads the camera's pixels."""
+    return "normalise" in str(source(node, 1).target) or (
+        source(node, 1).op != "get_attr"
+        and "normalise" in str(source(source(source(node, 1))).target)
+    )
+
+
+def test_every_convolution_and_linear_layer_is_quantised(graph: fx.Graph, scheme: Scheme) -> None:
+    layers = of(graph, aten.conv2d.default, aten.linear.default)
+    assert len(layers) == 9
+    inside = [node for node in layers if not (scheme == "symmetric" and is_camera(node))]
+    assert len(inside) == (9 if scheme == "affine" else 8)
+    for node in inside:
+        assert source(node, 0).target is DQ, node
+        assert source(node, 1).target is DQC, node
+    assert len(of(graph, QC)) == len(of(graph, DQC)) == len(inside)
+
+
+def test_no_tensor_is_left_in_float(graph: fx.Graph) -> None:
+    """Each layer's tail is requantised: no float island between two integer operators."""
+    for layer in export.layers(graph):
+        assert layer.node.target is DQ, layer.name
+    for node in of(graph, DQ):
+        assert source(node).target is Q
+        assert setting(node) == setting(source(node))
+
+
+def test_weights_are_symmetric_per_channel(result: ExportedProgram, graph: fx.Graph) -> None:
+    module = result.module(check_guards=False)
+    for node in of(graph, QC):
+        weight, scales, zeros = (values(module, source(node, i)) for i in range(3))
+        assert node.args[3:] == (0, -127, 127, torch.int8)
+        assert scales.shape == zeros.shape == weight.shape[:1]
+        assert not zeros.any()
+        peaks = weight.abs().flatten(1).amax(1)
+        torch.testing.assert_close(scales.float(), (peaks / 127).float(), rtol=1e-4, atol=1e-7)
+        dq = next(iter(node.users))
+        assert [source(dq, i).target for i in (1, 2)] == [source(node, i).target for i in (1, 2)]
+
+
+def test_activations_keep_to_the_scheme(graph: fx.Graph, scheme: Scheme) -> None:
+    zero_points = [node.args[2] for node in of(graph, Q)]
+    if scheme == "symmetric":
+        assert set(zero_points) == {0}
+        assert {node.args[3:6] for node in of(graph, Q)} == {(-127, 127, torch.int8)}
+    else:
+        assert len(set(zero_points)) > 2
+        assert {node.args[3:6] for node in of(graph, Q)} == {(-128, 127, torch.int8)}
+        after_relu = [
+            next(iter(node.users)) for node in graph.nodes if node.target in export.ACTIVATIONS
+        ]
+        assert len(after_relu) == 6
+        assert {node.args[2] for node in after_relu if node.target is Q} == {-128}
+
+
+def test_the_camera_enters_without_loss(graph: fx.Graph, scheme: Scheme) -> None:
+    first = next(node for node in of(graph, aten.conv2d.default))
+    assert is_camera(first)
+    if scheme == "symmetric":
+        assert source(first).target is aten.to.dtype
+    else:
+        assert setting(source(first)) == (1.0, -128, -128, 127)
+
+
+def test_scales_are_shared_where_nothing_is_computed(graph: fx.Graph) -> None:
+    pools, cats = of(graph, aten.max_pool2d.default), of(graph, aten.cat.default)
+    pads = of(graph, aten.pad.default)
+    assert (len(pools), len(cats), len(pads)) == (1, 1, 2)
+    for node in (*pools, *pads):
+        assert setting(source(node)) == setting(next(iter(node.users)))
+    parts = cats[0].args[0]
+    assert isinstance(parts, (list, tuple))
+    found = {setting(part) for part in parts if isinstance(part, fx.Node)}
+    assert len(parts) == 2
+    assert found == {setting(next(iter(cats[0].users)))}
+
+
+def test_int8_is_near_float(
+    result: ExportedProgram, eager: CameraInput, tensors: list[Tensor], scheme: Scheme
+) -> None:
+    """28 to 32 dB here; a scale that is off by two costs 6 dB at least."""
+    inputs = [tensor.numpy() for tensor in tensors]
+    expected = parity.run_module(eager, inputs)
+    found = parity.run_module(result.module(check_guards=False), inputs)
+    apart = difference(expected, found)
+    assert apart.snr_db > 24
+    assert apart.top1_agreement > 0.85
+    assert apart.snr_db < 60, "this is not int8"
+
+
+def test_ranges_cover_the_calibration_images(
+    program: ExportedProgram, tensors: list[Tensor]
+) -> None:
+    """affine is min to max: every value that was seen lies within half a step of its integer."""
+    result = quantise(program.module(check_guards=False), tensors[:4], "affine")
+    module = result.module(check_guards=False)
+    worst: list[float] = []
+
+    class Observe(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> object:
+            value = super().run_node(n)
+            if n.target is DQ and isinstance(value, Tensor):
+                scale = source(n).args[1]
+                assert isinstance(scale, float)
+                exact = self.env[source(source(n))]
+                worst.append(float((value - exact).abs().max()) / scale)
+            return value
+
+    for tensor in tensors[:4]:
+        Observe(module).run(tensor)
+    assert len(worst) > 40
+    assert max(worst) < 3, "float and int8 drift apart by little, and nothing is cut off"
+    assert float(np.median(worst)) <= 0.51
+
+
+class Strided(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = nn.Conv2d(3, 4, (5, 3), stride=(2, 1), padding=(2, 1))
+        self.same = nn.Conv2d(4, 4, 3, padding=1)
+        self.bare = nn.Conv2d(4, 5, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bare(self.same(self.wide(x))).mean((2, 3))
+
+
+def test_padding_of_strided_convolutions_is_made_explicit(tensors: list[Tensor]) -> None:
+    torch.manual_seed(0)
+    program = export.export(CameraInput(Strided(), ImageSpec(32, 32)), tensors[0])
+    module = program.module(check_guards=False)
+    before = module(tensors[0])
+    make_padding_explicit(module)
+    torch.testing.assert_close(module(tensors[0]), before, rtol=1e-6, atol=1e-6)
+    (pad,) = of(module.graph, aten.pad.default)
+    assert pad.args[1] == [1, 1, 2, 2]
+    (conv,) = pad.users
+    assert "wide" in str(source(conv, 1).target)
+    assert conv.args[4] == [0, 0]
+
+
+class NoConvolution(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x).amax((2, 3))
+
+
+class Pixels(nn.Module):
+    def forward(self, image: Tensor) -> Tensor:
+        return image.permute(0, 3, 1, 2).float().mul(0.1).amax((2, 3))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_network_without_convolutions_is_refused(tensors: list[Tensor], scheme: Scheme) -> None:
+    program = export.export(Pixels(), tensors[0])
+    with pytest.raises(SpecError, match="use --precision fp16"):
+        quantise(program.module(check_guards=False), tensors[:4], scheme)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_only_the_normalisation_to_quantise_is_refused(
+    tensors: list[Tensor], scheme: Scheme
+) -> None:
+    """edgekit's own normalisation is no convolution of the user's."""
+    program = export.export(CameraInput(NoConvolution(), ImageSpec(32, 32)), tensors[0])
+    with pytest.raises(SpecError, match="use --precision fp16"):
+        quantise(program.module(check_guards=False), tensors[:4], scheme)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Hardswish, nn.SiLU, nn.Identity])
+def test_an_operator_that_is_not_known_stays_float_and_right(
+    make_mixed: Callable[[type[nn.Module]], nn.Module],
+    tensors: list[Tensor],
+    activation: type[nn.Module],
+) -> None:
+    module = CameraInput(make_mixed(activation), ImageSpec(32, 32))
+    inputs = [tensor.numpy() for tensor in tensors]
+    program = export.export(module, tensors[0])
+    result = quantise(program.module(check_guards=False), tensors, "affine")
+    found = parity.run_module(result.module(check_guards=False), inputs)
+    assert difference(parity.run_module(module, inputs), found).snr_db > 20
