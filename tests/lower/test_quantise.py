@@ -18,8 +18,6 @@ quantized = torch.ops.quantized_decomposed
 Q, DQ = quantized.quantize_per_tensor.default, quantized.dequantize_per_tensor.default
 QC, DQC = quantized.quantize_per_channel.default, quantized.dequantize_per_channel.default
 SCHEMES: tuple[Scheme, ...] = ("affine", "symmetric")
-ROUND = 128
-"""Integers of an int8 range on one side."""
 
 
 @pytest.fixture(scope="module", params=SCHEMES)
@@ -103,13 +101,13 @@ def test_weights_are_symmetric_per_channel(result: ExportedProgram, graph: fx.Gr
 
 
 def test_activations_keep_to_the_scheme(graph: fx.Graph, scheme: Scheme) -> None:
+    # ONNX and TFLite have no other range to saturate at
+    assert {node.args[3:6] for node in of(graph, Q)} == {(-128, 127, torch.int8)}
     zero_points = [node.args[2] for node in of(graph, Q)]
     if scheme == "symmetric":
         assert set(zero_points) == {0}
-        assert {node.args[3:6] for node in of(graph, Q)} == {(-127, 127, torch.int8)}
     else:
         assert len(set(zero_points)) > 2
-        assert {node.args[3:6] for node in of(graph, Q)} == {(-128, 127, torch.int8)}
         after_relu = [
             next(iter(node.users)) for node in graph.nodes if node.target in export.ACTIVATIONS
         ]
@@ -171,7 +169,7 @@ def test_ranges_cover_the_calibration_images(
             return value
 
     for tensor in tensors[:4]:
-        Observe(module).run(tensor)
+        Observe(module, garbage_collect_values=False).run(tensor)
     assert len(worst) > 40
     assert max(worst) < 3, "float and int8 drift apart by little, and nothing is cut off"
     assert float(np.median(worst)) <= 0.51

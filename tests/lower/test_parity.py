@@ -1,0 +1,160 @@
+import numpy as np
+import pytest
+
+from torch import Tensor, nn
+
+from edgekit.errors import EdgekitError, ParityError
+from edgekit.lower import parity
+from edgekit.lower.taps import Divergence
+from edgekit.manifest import Tolerance
+
+ALLOWED = Tolerance(max_abs_error=0.5, snr_db=20.0, top1_agreement=0.9)
+
+
+def logits(rows: int = 20) -> np.ndarray:
+    found: np.ndarray = np.random.default_rng(0).normal(0, 3, (rows, 5)).astype(np.float32)
+    return found
+
+
+def nowhere() -> Divergence | None:
+    raise AssertionError("a hop that holds is not searched")
+
+
+def test_a_hop_that_holds_is_recorded() -> None:
+    expected = logits()
+    hop = parity.check_hop("a -> b", expected, expected + np.float32(0.01), ALLOWED, nowhere)
+    assert (hop.name, hop.images, hop.top1_agreement, hop.tolerance) == ("a -> b", 20, 1.0, ALLOWED)
+    assert hop.max_abs_error == pytest.approx(0.01, rel=0.01)
+    power = float((expected.astype(np.float64) ** 2).mean())
+    assert hop.snr_db == pytest.approx(10 * np.log10(power / 1e-4), abs=0.06)
+
+
+def test_equal_logits_have_a_finite_snr() -> None:
+    hop = parity.check_hop("a -> b", logits(), logits(), ALLOWED, nowhere)
+    assert (hop.max_abs_error, hop.snr_db, hop.top1_agreement) == (0.0, 200.0, 1.0)
+
+
+def one_value_off(found: np.ndarray) -> None:
+    found[3, found[3].argmin()] -= 0.6  # neither the SNR nor an answer
+
+
+def all_a_little_off(found: np.ndarray) -> None:
+    found -= np.sign(found) * 0.4  # neither a large error nor an answer
+
+
+def answers_changed(found: np.ndarray) -> None:
+    found[:4] = found[:4, [1, 0, 2, 3, 4]]  # the first two are near each other
+
+
+def close_calls() -> np.ndarray:
+    expected = logits()
+    expected[:, 0] = np.abs(expected).max(axis=1) + 1.0
+    expected[:, 1] = expected[:, 0] - 0.1
+    return expected
+
+
+@pytest.mark.parametrize(
+    ("fault", "broken"),
+    [(one_value_off, "max"), (all_a_little_off, "snr"), (answers_changed, "top1")],
+    ids=["max error", "SNR", "top-1"],
+)
+def test_each_figure_is_held_on_its_own(fault: object, broken: str) -> None:
+    expected = close_calls()
+    found = expected.copy()
+    assert callable(fault)
+    fault(found)
+    loose = {"max": (0.7, 20.0, 0.9), "snr": (0.5, 10.0, 0.9), "top1": (0.5, 20.0, 0.5)}[broken]
+    tight = (0.5, 20.0, 0.9)
+    if broken == "snr":
+        tight = (0.5, 25.0, 0.9)
+    parity.check_hop("a -> b", expected, found, Tolerance(*loose), nowhere)
+    with pytest.raises(ParityError):
+        parity.check_hop("a -> b", expected, found, Tolerance(*tight), lambda: None)
+
+
+def test_a_breach_names_the_hop_the_layer_and_the_figures() -> None:
+    expected = logits()
+    found = expected.copy()
+    found[0] = -found[0]
+    largest = 2 * np.abs(expected[0]).max()
+    with pytest.raises(ParityError) as caught:
+        parity.check_hop(
+            "exported -> lowered",
+            expected,
+            found,
+            ALLOWED,
+            lambda: Divergence("network.features.3 (conv)", 4.04, 1.25),
+        )
+    message = str(caught.value)
+    assert "the hop 'exported -> lowered' fails" in message
+    assert f"max error {largest:.3g} (at most 0.5)" in message
+    assert "dB (at least 20)" in message
+    assert "top-1 agreement 95% (at least 90%)" in message
+    assert "first diverging layer: network.features.3 (conv): SNR 4.0 dB, max error 1.25" in message
+    assert message.endswith("no bundle was written")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity_are_refused(value: float) -> None:
+    found = logits()
+    found[7, 2] = value
+    with pytest.raises(ParityError, match="SNR -200.0 dB"):
+        parity.check_hop("a -> b", logits(), found, ALLOWED, lambda: None)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_network_that_gives_nan_itself_is_refused(value: float) -> None:
+    """NaN on both sides is no agreement, and NaN before a hop is no tolerance."""
+    both = logits()
+    both[7, 2] = value
+    for found in (both, logits()):
+        with pytest.raises(ParityError):
+            parity.check_hop(
+                "a -> b", both, found, parity.tolerance(parity.EXACT, both), lambda: None
+            )
+
+
+def test_other_shapes_are_refused() -> None:
+    with pytest.raises(ParityError):
+        parity.check_hop("a -> b", logits(), logits()[:, :4], ALLOWED, lambda: None)
+    with pytest.raises(ParityError):
+        parity.check_hop("a -> b", logits(), logits(19), ALLOWED, lambda: None)
+
+
+def test_all_zero_logits_are_no_agreement() -> None:
+    with pytest.raises(ParityError):
+        parity.check_hop("a -> b", logits(), np.zeros_like(logits()), ALLOWED, lambda: None)
+
+
+def test_where_no_layer_can_be_found_the_breach_still_says_so() -> None:
+    def fails() -> Divergence | None:
+        raise EdgekitError("cannot lower the taps")
+
+    found = -logits()
+    with pytest.raises(ParityError, match="the layer could not be found: cannot lower the taps"):
+        parity.check_hop("a -> b", logits(), found, ALLOWED, fails)
+    with pytest.raises(ParityError, match="no single layer diverges alone"):
+        parity.check_hop("a -> b", logits(), found, ALLOWED, lambda: None)
+
+
+def test_a_tolerance_is_relative_to_the_largest_logit() -> None:
+    found = parity.tolerance((0.05, 30.0, 0.95), np.array([[1.0, -12.345], [3.0, 2.0]]))
+    assert found == Tolerance(0.617, 30.0, 0.95)
+
+
+def test_the_tolerances_tighten_with_the_precision() -> None:
+    fp32, fp16, int8 = (parity.LOWERED[p] for p in ("fp32", "fp16", "int8"))
+    assert parity.EXACT[1] > fp32[1] > fp16[1] > int8[1] >= 10
+    assert parity.EXACT[0] < fp32[0] < fp16[0] < int8[0]
+    assert parity.EXACT[2] == 1.0
+
+
+class Halves(nn.Module):
+    def forward(self, image: Tensor) -> Tensor:
+        return image.float().mean(dim=(1, 2)) / 2
+
+
+def test_a_module_is_run_image_by_image() -> None:
+    inputs = [np.full((1, 4, 5, 3), value, np.uint8) for value in (10, 30)]
+    found = parity.run_module(Halves(), inputs)
+    np.testing.assert_array_equal(found, [[5, 5, 5], [15, 15, 15]])
