@@ -8,7 +8,8 @@ used, changes nothing in float and evens the ranges out:
 
 After Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, 2019
 (https://arxiv.org/abs/1906.04721), section 4.1, with activation ranges measured on the calibration
-images. Tensors that are added share one channel space, so a residual stage is scaled as a whole.
+images. Tensors that are added share one channel space, so a residual stage is scaled as a whole;
+what is concatenated is a part of the whole's space.
 """
 
 import copy
@@ -41,21 +42,38 @@ _CLIPPING = {aten.hardtanh.default, aten.hardtanh_.default}
 _SUMS = {aten.add.Tensor, aten.add_.Tensor}
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A node, and which channels of its space it holds: all of them, or `start` to `stop`."""
+
+    node: fx.Node
+    start: int = 0
+    stop: int | None = None
+
+    @property
+    def channels(self) -> slice:
+        return slice(self.start, self.stop)
+
+
 @dataclass(slots=True)
 class Space:
     """Tensors whose channels must be scaled alike, and the layers at its borders."""
 
-    nodes: list[fx.Node] = field(default_factory=list)
-    makers: list[fx.Node] = field(default_factory=list)
-    users: list[fx.Node] = field(default_factory=list)
+    nodes: list[Part] = field(default_factory=list)
+    makers: list[Part] = field(default_factory=list)
+    users: list[Part] = field(default_factory=list)
     ceiling: float | None = None
     """Upper bound of a clipping activation (ReLU6) inside; then r_c >= 1 only."""
     fixed: bool = False
 
-    def absorb(self, other: "Space") -> None:
-        self.nodes += other.nodes
-        self.makers += other.makers
-        self.users += other.users
+    def absorb(self, other: "Space", start: int = 0, stop: int | None = None) -> None:
+        """Take over the members of `other`, which lies at channels `start` to `stop` of this."""
+        for mine, theirs in (
+            (self.nodes, other.nodes),
+            (self.makers, other.makers),
+            (self.users, other.users),
+        ):
+            mine += [Part(p.node, start, stop) if stop else p for p in theirs]
         ceilings = [c for c in (self.ceiling, other.ceiling) if c is not None]
         self.ceiling = min(ceilings, default=None)
         self.fixed |= other.fixed
@@ -70,7 +88,7 @@ def equalise(module: fx.GraphModule, images: Sequence[Tensor]) -> fx.GraphModule
     """
     module = copy.deepcopy(module)
     spaces = find_spaces(module.graph)
-    ranges = channel_ranges(module, {n for s in spaces for n in s.nodes}, images)
+    ranges = channel_ranges(module, {part.node for s in spaces for part in s.nodes}, images)
     for space in spaces:
         _scale(module, space, _factors(space, ranges))
     return module
@@ -81,19 +99,20 @@ def find_spaces(graph: fx.Graph) -> list[Space]:
     of: dict[fx.Node, Space] = {}
 
     def space(node: fx.Node) -> Space:
-        return of.setdefault(node, Space(nodes=[node]))
+        return of.setdefault(node, Space(nodes=[Part(node)]))
 
     def join(first: fx.Node, second: fx.Node) -> None:
         a, b = space(first), space(second)
         if a is not b:
             a.absorb(b)
-            of.update(dict.fromkeys(b.nodes, a))
+            of.update({part.node: a for part in b.nodes})
 
+    concatenations = []
     for node in graph.nodes:
         source = node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
         if _is_layer(node) and source is not None:
-            space(source).users.append(node)
-            space(node).makers.append(node)
+            space(source).users.append(Part(node))
+            space(node).makers.append(Part(node))
         elif node.target in _PASSING and source is not None:
             join(source, node)
         elif node.target in _CLIPPING and source is not None:
@@ -104,11 +123,35 @@ def find_spaces(graph: fx.Graph) -> list[Space]:
         elif node.target in _SUMS and all(isinstance(a, fx.Node) for a in node.args[:2]):
             join(node.args[0], node)
             join(node.args[1], node)
+        elif node.target is aten.cat.default and node.args[1:] == (1,):
+            space(node)
+            concatenations.append(node)
         elif node.op != "get_attr":
             for touched in (node, *node.all_input_nodes):
                 space(touched).fixed = True
+    for node in concatenations:
+        _concatenate(node, of)
     unique = {id(s): s for s in of.values()}
     return [s for s in unique.values() if not s.fixed and s.makers and s.users]
+
+
+def _concatenate(node: fx.Node, of: dict[fx.Node, Space]) -> None:
+    """The spaces of what is concatenated become parts of the result's; nested ones stay as is."""
+    sources = node.args[0]
+    assert isinstance(sources, (list, tuple))
+    whole = of[node]
+    parts = [of[source] for source in sources if isinstance(source, fx.Node)]
+    nested = any(part.stop for s in (whole, *parts) for part in s.nodes)
+    if nested or len({id(s) for s in (whole, *parts)}) != len(parts) + 1:
+        for space in (whole, *parts):
+            space.fixed = True
+        return
+    start = 0
+    for source, space in zip(sources, parts, strict=True):
+        stop = start + int(source.meta["val"].shape[1])
+        whole.absorb(space, start, stop)
+        of.update({part.node: whole for part in space.nodes})
+        start = stop
 
 
 def channel_ranges(
@@ -155,12 +198,20 @@ def _is_depthwise(node: fx.Node) -> bool:
 
 def _factors(space: Space, ranges: dict[fx.Node, Tensor]) -> Tensor:
     """r, (C,): `(widest / range) ** strength`, within what a clip allows."""
-    peaks = torch.stack([ranges[n] for n in space.nodes if n.target not in _before_clip(space)])
-    peak = peaks.amax(0).clamp(min=1e-12)
-    free = all(n.target is aten.conv2d.default and _is_depthwise(n) for n in space.users)
+    whole = next(part.node for part in space.nodes if not part.stop)
+    peak = torch.full_like(ranges[whole], 1e-12)
+    for part in space.nodes:
+        if part.node.target not in _before_clip(space):
+            peak[part.channels] = torch.maximum(peak[part.channels], ranges[part.node])
+    free = all(_is_free(part.node) for part in space.users)
     widest = float(peak.amax()) if space.ceiling is None else space.ceiling / HEADROOM
     factors = (widest / peak).clamp(min=1.0, max=LARGEST)
     return factors if free else factors**STRENGTH
+
+
+def _is_free(node: fx.Node) -> bool:
+    """A depthwise weight has a scale for each channel: dividing it costs no precision."""
+    return node.target is aten.conv2d.default and _is_depthwise(node)
 
 
 def _before_clip(space: Space) -> set[object]:
@@ -171,13 +222,13 @@ def _before_clip(space: Space) -> set[object]:
 
 
 def _scale(module: fx.GraphModule, space: Space, factors: Tensor) -> None:
-    for node in space.makers:
-        _multiply(module, node.args[1], factors, axis=0)
-        if len(node.args) > 2 and isinstance(node.args[2], fx.Node):
-            _multiply(module, node.args[2], factors, axis=0)
-    for node in space.users:
-        axis = 0 if node.target is aten.conv2d.default and _is_depthwise(node) else 1
-        _multiply(module, node.args[1], 1 / factors, axis)
+    for part in space.makers:
+        for tensor in part.node.args[1:3]:  # weight and, if there is one, bias
+            if isinstance(tensor, fx.Node):
+                _multiply(module, tensor, factors[part.channels], axis=0)
+    for part in space.users:
+        axis = 0 if _is_free(part.node) else 1
+        _multiply(module, part.node.args[1], 1 / factors[part.channels], axis)
 
 
 def _multiply(module: fx.GraphModule, node: object, factors: Tensor, axis: int) -> None:

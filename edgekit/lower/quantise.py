@@ -14,6 +14,7 @@ import torch
 from torch import fx
 from torch.export import ExportedProgram
 from torchao.quantization.pt2e.observer import (
+    HistogramObserver,
     MinMaxObserver,
     PerChannelMinMaxObserver,
 )
@@ -54,16 +55,11 @@ PIXEL = FixedQParamsQuantizationSpec(
 )
 """A camera pixel, 0 to 255, as int8 without loss: moved by 128."""
 
-CONVOLUTIONS = {aten.conv2d.default, aten.linear.default}
-SUMS = {aten.add.Tensor, aten.add_.Tensor}
-MEANS = {aten.mean.dim, aten.adaptive_avg_pool2d.default, aten.avg_pool2d.default}
-SHARING = {aten.max_pool2d.default, aten.pad.default, aten.flatten.using_ints}
 
-
-def _activation(qscheme: torch.qscheme) -> QuantizationSpec:
+def _activation(observer: type, qscheme: torch.qscheme) -> QuantizationSpec:
     return QuantizationSpec(
         dtype=torch.int8,
-        observer_or_fake_quant_ctr=MinMaxObserver.with_args(eps=EPS),
+        observer_or_fake_quant_ctr=observer.with_args(eps=EPS),  # type: ignore[attr-defined]
         quant_min=-128,
         quant_max=127,
         qscheme=qscheme,
@@ -71,11 +67,17 @@ def _activation(qscheme: torch.qscheme) -> QuantizationSpec:
 
 
 ACTIVATION: dict[Scheme, QuantizationSpec] = {
-    "affine": _activation(torch.per_tensor_affine),
-    "symmetric": _activation(torch.per_tensor_symmetric),
+    "affine": _activation(MinMaxObserver, torch.per_tensor_affine),
+    "symmetric": _activation(HistogramObserver, torch.per_tensor_symmetric),
 }
-"""The range seen in calibration. On equalised networks this beats histogram observers, which cut
-tails off: 17.1 against 16.4 dB at the logits of MobileNetV2."""
+"""`affine`: the range seen in calibration, which on equalised networks beats cutting its tails off.
+`symmetric`: after a ReLU only half the steps are left, so the range of least error is searched for
+(SqueezeNet 1.1: 66.0 % of 800 images against 65.4 %)."""
+
+CONVOLUTIONS = {aten.conv2d.default, aten.linear.default}
+SUMS = {aten.add.Tensor, aten.add_.Tensor}
+MEANS = {aten.mean.dim, aten.adaptive_avg_pool2d.default, aten.avg_pool2d.default}
+SHARING = {aten.max_pool2d.default, aten.pad.default, aten.flatten.using_ints}
 
 
 class EdgeQuantizer(Quantizer):

@@ -44,7 +44,7 @@ def outputs(module: torch.fx.GraphModule, tensors: list[Tensor]) -> Tensor:
 
 def spread(module: torch.fx.GraphModule, tensors: list[Tensor]) -> float:
     """Mean over activations of log2(widest channel / median channel): bits that are lost."""
-    wanted = {node for space in find_spaces(module.graph) for node in space.nodes}
+    wanted = {part.node for space in find_spaces(module.graph) for part in space.nodes}
     ranges = channel_ranges(module, wanted, tensors)
     assert ranges
     return float(
@@ -91,7 +91,7 @@ def test_the_spaces_of_mobilenet_v2() -> None:
     kinds = {space.ceiling for space in spaces}
     assert kinds == {6.0, None}
     assert sum(space.ceiling == 6.0 for space in spaces) == 16 + 17 + 1 + 1
-    inside = {node for space in spaces for node in space.nodes}
+    inside = {part.node for space in spaces for part in space.nodes}
     layers = {layer.name: layer.node for layer in export.layers(module.graph)}
     assert layers["network.features.17.conv.2 (conv)"] in inside
     assert layers["network.classifier.1 (linear)"] not in inside, "the logits are the output"
@@ -125,6 +125,7 @@ class Odd(nn.Module):
         self.second = nn.Conv2d(6, 6, 3, padding=1, bias=False)
         self.grouped = nn.Conv2d(6, 8, 3, groups=2)
         self.twice = nn.Conv2d(6, 12, 3, groups=6)
+        self.narrow = nn.Conv2d(6, 5, 1)
         self.third = nn.Conv2d(12, 6, 1)
         self.plane = nn.Conv2d(3, 1, 1)
         self.rows = nn.Linear(30, 4, bias=False)
@@ -204,7 +205,49 @@ def narrow_linear(net: Odd, x: Tensor) -> Tensor:
     return logits
 
 
+def joined(net: Odd, x: Tensor) -> Tensor:
+    x = torch.relu(net.first(x))
+    return end(net, net.third(torch.cat((torch.relu(net.skip(x)), x), dim=1)))
+
+
+def joined_with_itself(net: Odd, x: Tensor) -> Tensor:
+    x = torch.relu(net.first(x))
+    return end(net, net.third(torch.cat((x, x), dim=1)))
+
+
+def joined_and_passed_by(net: Odd, x: Tensor) -> Tensor:
+    x = torch.relu(net.first(x))
+    both = torch.cat((x, torch.relu(net.skip(x))), dim=1)
+    return end(net, net.third(both) + x)
+
+
+def joined_of_joined(net: Odd, x: Tensor) -> Tensor:
+    one = torch.relu(net.first(x))
+    two = torch.relu(net.plane(x))
+    inner = torch.cat((torch.relu(net.narrow(one)), two), dim=1)
+    outer = torch.cat((torch.relu(net.skip(inner)), inner), dim=1)
+    return end(net, net.third(outer))
+
+
+def sum_of_joined(net: Odd, x: Tensor) -> Tensor:
+    first = torch.relu(net.first(x))
+    one = torch.cat((first, torch.relu(net.skip(first))), dim=1)
+    return end(net, net.third(one + net.twice(nn.functional.pad(first, [1, 1, 1, 1]))))
+
+
+def joined_below(net: Odd, x: Tensor) -> Tensor:
+    x = torch.relu(net.first(x))
+    return end(net, torch.cat((x, torch.relu(net.skip(x))), dim=2))
+
+
+def joined_from_behind(net: Odd, x: Tensor) -> Tensor:
+    x = torch.relu(net.first(x))
+    return end(net, net.third(torch.cat((torch.relu(net.skip(x)), x), dim=-3)))
+
+
 ODD = (
+    *(joined, joined_with_itself, joined_and_passed_by, joined_of_joined, sum_of_joined),
+    *(joined_below, joined_from_behind),
     *(sigmoid, shared_weight, half_a_sum, plus_a_number, plus_a_parameter, plus_one_plane),
     *(plus_another_plane, groups, twice_as_deep, mean_of_channels, padded_with_ones, hard_tanh),
     *(channels_last, narrow_linear),
