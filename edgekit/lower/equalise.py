@@ -13,6 +13,7 @@ what is concatenated is a part of the whole's space.
 """
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -97,6 +98,10 @@ def equalise(module: fx.GraphModule, images: Sequence[Tensor]) -> fx.GraphModule
 def find_spaces(graph: fx.Graph) -> list[Space]:
     """The channel spaces of a graph that are free to be scaled."""
     of: dict[fx.Node, Space] = {}
+    uses = Counter(str(n.target) for n in graph.nodes if n.op == "get_attr" for _ in n.users)
+
+    def reused(node: fx.Node) -> bool:
+        return any(uses[str(a.target)] > 1 for a in node.args[1:3] if isinstance(a, fx.Node))
 
     def space(node: fx.Node) -> Space:
         return of.setdefault(node, Space(nodes=[Part(node)]))
@@ -110,17 +115,17 @@ def find_spaces(graph: fx.Graph) -> list[Space]:
     concatenations = []
     for node in graph.nodes:
         source = node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
-        if _is_layer(node) and source is not None:
+        if source is not None and _is_layer(node) and not reused(node):
             space(source).users.append(Part(node))
             space(node).makers.append(Part(node))
-        elif node.target in _PASSING and source is not None:
+        elif node.target in _PASSING and source is not None and _keeps_channels(node, source):
             join(source, node)
         elif node.target in _CLIPPING and source is not None:
             join(source, node)
             low, high = float(node.args[1]), float(node.args[2])
             space(node).fixed |= low != 0
             space(node).ceiling = high
-        elif node.target in _SUMS and all(isinstance(a, fx.Node) for a in node.args[:2]):
+        elif node.target in _SUMS and _sums_alike(node):
             join(node.args[0], node)
             join(node.args[1], node)
         elif node.target is aten.cat.default and node.args[1:] == (1,):
@@ -176,11 +181,38 @@ def channel_ranges(
 
 def _is_layer(node: fx.Node) -> bool:
     if node.target is aten.linear.default:
-        return True
+        return _dims(node) == 2  # with more, the channels come last
     if node.target is not aten.conv2d.default:
         return False
     weight = node.args[1].meta["val"] if isinstance(node.args[1], fx.Node) else None
     return weight is not None and (_groups(node) == 1 or _is_depthwise(node))
+
+
+def _keeps_channels(node: fx.Node, source: fx.Node) -> bool:
+    """Whether channel c comes from channel c alone, and no constant joins it."""
+    dims = _dims(source)
+    if node.target is aten.mean.dim:
+        over = node.args[1] if isinstance(node.args[1], (list, tuple)) else range(dims)
+        return {axis % dims for axis in over if isinstance(axis, int)} <= {2, 3}
+    if node.target is aten.pad.default:
+        amounts = node.args[1]
+        assert isinstance(amounts, (list, tuple))
+        return len(amounts) <= 2 * (dims - 2) and not any(node.args[3:])
+    return True
+
+
+def _sums_alike(node: fx.Node) -> bool:
+    """Whether both terms are activations with the same channels."""
+    first, second = node.args[:2]
+    if not isinstance(first, fx.Node) or not isinstance(second, fx.Node):
+        return False
+    one, two = first.meta["val"].shape, second.meta["val"].shape
+    constant = "get_attr" in (first.op, second.op)
+    return not constant and len(one) == len(two) and one[:2] == two[:2]
+
+
+def _dims(node: fx.Node) -> int:
+    return len(node.meta["val"].shape)
 
 
 def _groups(node: fx.Node) -> int:

@@ -16,6 +16,7 @@ quantized = torch.ops.quantized_decomposed
 
 LAYERS: dict[object, str] = {
     aten.conv2d.default: "conv",
+    aten.conv2d.padding: "conv",
     aten.linear.default: "linear",
     aten.add.Tensor: "add",
     aten.add_.Tensor: "add",

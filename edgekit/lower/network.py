@@ -183,7 +183,7 @@ def count_classes(module: nn.Module, image: ImageSpec, name: str) -> int:
         except Exception as cause:  # a user's own network may raise anything
             raise SpecError(
                 f"'{name}' does not take a (1, 3, {image.height}, {image.width}) float tensor: "
-                f"{type(cause).__name__}: {cause}"
+                f"{_kind(cause)}"
             ) from cause
     if not isinstance(output, Tensor) or output.dim() != 2 or output.shape[0] != 1:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
@@ -239,10 +239,15 @@ def _user_network(name: str, arguments: Mapping[str, Argument]) -> nn.Module:
             f"cannot import '{name}': {cause}; give package.module:function, importable from here"
         ) from cause
     except Exception as cause:  # the user's own code may raise anything
-        raise InputError(f"'{name}' raised {type(cause).__name__}: {cause}") from cause
+        raise InputError(f"'{name}' raised {_kind(cause)}") from cause
     if not isinstance(module, nn.Module):
         raise InputError(f"'{name}' returned a {type(module).__name__}; it must be an nn.Module")
     return module.eval()
+
+
+def _kind(cause: Exception) -> str:
+    """`ValueError: what it says`, its first line."""
+    return ": ".join([type(cause).__name__, *str(cause).strip().splitlines()[:1]])
 
 
 def _labels(path: Path | None, carried: tuple[str, ...] | None, classes: int) -> tuple[str, ...]:

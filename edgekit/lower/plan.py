@@ -87,7 +87,7 @@ def parse_arguments(given: Sequence[str]) -> dict[str, Argument]:
         if not name.isidentifier() or not equals:
             raise InputError(f"'{text}' is not NAME=VALUE, as in --argument width_mult=0.5")
         try:
-            parsed = json.loads(value)
+            parsed = json.loads(value, parse_constant=str)  # NaN is text: a manifest has no NaN
         except ValueError:
             parsed = value
         found[name] = parsed if isinstance(parsed, int | float | bool) else value

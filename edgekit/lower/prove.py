@@ -42,18 +42,16 @@ def prove(
         program = export.export(eager, export.example(network))
     expected = parity.run_module(eager, inputs)
     hops = [_exported(eager, program, expected, inputs)]
-    before = "exported"
+    quantised = None
     if plan.precision == "int8":
         say("quantising")
         with _quiet():
-            program, hop = _quantised(plan, program, images, inputs)
-        hops.append(hop)
-        before = "quantised"
-    if plan.precision == "int8":
+            program, quantised = _quantised(plan, program, images, inputs)
+        hops.append(quantised)
         expected = parity.run_module(program.module(check_guards=False), inputs)
     say(f"compiling for {plan.target.backend}")
     artifact = _compile(plan, program, spec, folder)
-    hops.append(_lowered(plan, program, spec, artifact, before, expected, inputs))
+    hops.append(_lowered(plan, program, spec, artifact, quantised, expected, inputs))
     return artifact, hops
 
 
@@ -99,11 +97,12 @@ def _lowered(
     program: ExportedProgram,
     spec: ModelSpec,
     artifact: Artifact,
-    before: str,
+    quantised: Hop | None,
     expected: np.ndarray,
     inputs: Sequence[np.ndarray],
 ) -> Hop:
-    allowed = parity.tolerance(parity.LOWERED[plan.precision], expected)
+    limits = parity.lowered_limits(plan.precision, quantised)
+    allowed = parity.tolerance(limits, expected)
     with closing(plan.load(artifact.model, plan.session)) as session:
         _check_specs(session, spec)
         found = parity.run_session(session, inputs)
@@ -116,7 +115,8 @@ def _lowered(
         values = taps.lowered_layers(program, torch.from_numpy(few[0]), lower, few)
         return taps.first_divergence(taps.graph_layers(program, few), values, allowed.snr_db)
 
-    return parity.check_hop(f"{before} -> lowered", expected, found, allowed, locate)
+    name = "quantised -> lowered" if quantised else "exported -> lowered"
+    return parity.check_hop(name, expected, found, allowed, locate)
 
 
 def _check_specs(session: Session, spec: ModelSpec) -> None:

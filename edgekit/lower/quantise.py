@@ -9,6 +9,7 @@ them in its own way.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import fx
@@ -150,27 +151,41 @@ def _mark(
 def make_padding_explicit(model: fx.GraphModule) -> None:
     """conv(x, padding=p, stride>1) -> conv(pad(x, p), padding=0), so that padding is quantised.
 
+    Padding that is given by name (`same`, `valid`) becomes numbers.
     TFLite's strided convolutions pad on one side only; its converter would otherwise put a float
     padding between the quantised operators. ONNX folds the padding back into the convolution.
     """
-    graph = model.graph
-    for node in [n for n in graph.nodes if n.target is aten.conv2d.default]:
+    graph, conv = model.graph, aten.conv2d.default
+    for node in [n for n in graph.nodes if n.target in (conv, aten.conv2d.padding)]:
         names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
         default = dict(zip(names[2:], (None, [1, 1], [0, 0], [1, 1], 1), strict=True))
         given = default | dict(zip(names, node.args, strict=False)) | node.kwargs
-        height, width = given["padding"]
-        if max(given["stride"]) == 1 or max(height, width) == 0:
-            continue
-        source, amount = given["input"], [width, width, height, height]
-        with graph.inserting_before(node):
-            padded = graph.call_function(aten.pad.default, (source, amount))
-        padded.meta = dict(source.meta)
-        padded.meta["val"] = aten.pad.default(source.meta["val"], amount)
-        given |= {"input": padded, "padding": [0, 0]}
-        node.args = tuple(given[name] for name in names)
-        node.kwargs = {}
+        top, bottom, left, right = _sides(given)
+        if (top, left) == (bottom, right) and (max(given["stride"]) == 1 or not any((top, left))):
+            given["padding"] = [top, left]
+        else:
+            source, amount = given["input"], [left, right, top, bottom]
+            with graph.inserting_before(node):
+                padded = graph.call_function(aten.pad.default, (source, amount))
+            padded.meta = dict(source.meta)
+            padded.meta["val"] = aten.pad.default(source.meta["val"], amount)
+            given |= {"input": padded, "padding": [0, 0]}
+        node.target, node.args, node.kwargs = conv, tuple(given[name] for name in names), {}
     graph.lint()
     model.recompile()
+
+
+def _sides(given: dict[str, Any]) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right padding of a convolution's arguments."""
+    padding = given["padding"]
+    if padding == "valid":
+        return 0, 0, 0, 0
+    if padding == "same":
+        kernel = given["weight"].meta["val"].shape[2:]
+        tall, wide = (d * (k - 1) for d, k in zip(given["dilation"], kernel, strict=True))
+        return tall // 2, tall - tall // 2, wide // 2, wide - wide // 2
+    height, width = padding
+    return height, height, width, width
 
 
 def quantise(
@@ -192,7 +207,9 @@ def quantise(
             prepared(image)
         converted = convert_pt2e(prepared, fold_quantize=False)
     result = torch.export.export(converted, (images[0],))
-    if not any("quantize_per_channel" in str(n.target) for n in result.graph.nodes):
+    per_channel = torch.ops.quantized_decomposed.quantize_per_channel.default
+    weights = [n.args[0] for n in result.graph.nodes if n.target is per_channel]
+    if all(str(weight) == "p_normalise_weight" for weight in weights):  # that one is ours
         raise SpecError(
             "no convolution or linear layer was found to quantise: use --precision fp16"
         )

@@ -34,7 +34,11 @@ def fold_padding(model: ModelProto) -> None:
         pad = chain[-1]
         amounts = values[pad.input[1]].tolist()  # [n, c, top, left, n, c, bottom, right]
         value = values.get(pad.input[2]) if len(pad.input) > 2 and pad.input[2] else 0
-        if any(amounts[i] for i in (0, 1, 4, 5)) or np.any(value):
+        mode = next((a.s for a in pad.attribute if a.name == "mode"), b"constant")
+        if mode != b"constant" or np.any(value) or not _only_around(amounts):
+            continue
+        above = producer.get(pad.input[0])
+        if above is None or not _same_quantisation(above, chain[0], values):
             continue
         before = next((a for a in conv.attribute if a.name == "pads"), None)
         pads = [*amounts[2:4], *amounts[6:8]]
@@ -44,6 +48,19 @@ def fold_padding(model: ModelProto) -> None:
         conv.attribute.append(onnx.helper.make_attribute("pads", pads))
         conv.input[0] = pad.input[0]
     remove_unused(model)
+
+
+def _only_around(amounts: list[int]) -> bool:
+    """Whether padding adds to height and width alone."""
+    return not any(amounts[i] for i in (0, 1, 4, 5)) and min(amounts) >= 0
+
+
+def _same_quantisation(one: NodeProto, two: NodeProto, values: dict[str, np.ndarray]) -> bool:
+    """Whether two DequantizeLinear have the same scale and zero point."""
+    return one.op_type == two.op_type and all(
+        np.array_equal(values[a], values[b])
+        for a, b in zip(one.input[1:], two.input[1:], strict=True)
+    )
 
 
 def use_uint8_activations(model: ModelProto) -> None:

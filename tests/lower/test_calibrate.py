@@ -165,9 +165,8 @@ def test_spaced() -> None:
 
 def test_the_first_of_some_images_are_spaced() -> None:
     found = given(noise(10)).first(5)
-    assert [np.array_equal(t, noise(10)[n]) for t, n in zip(found.inputs, (0, 2, 4, 6, 8))] == [
-        True
-    ] * 5
+    for tensor, n in zip(found.inputs, (0, 2, 4, 6, 8), strict=True):
+        np.testing.assert_array_equal(tensor, noise(10)[n])
     assert len(found.frames) == 5
     assert given(noise(3)).first(48).sha256 == given(noise(3)).sha256
 

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-
 from torch import Tensor, nn
 
 from edgekit.errors import EdgekitError, ParityError

@@ -183,7 +183,8 @@ class Strided(nn.Module):
         self.bare = nn.Conv2d(4, 5, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bare(self.same(self.wide(x))).mean((2, 3))
+        found: Tensor = self.bare(self.same(self.wide(x)))
+        return found.mean((2, 3))
 
 
 def test_padding_of_strided_convolutions_is_made_explicit(tensors: list[Tensor]) -> None:
@@ -198,6 +199,39 @@ def test_padding_of_strided_convolutions_is_made_explicit(tensors: list[Tensor])
     (conv,) = pad.users
     assert "wide" in str(source(conv, 1).target)
     assert conv.args[4] == [0, 0]
+
+
+class Same(nn.Module):
+    """Padding by name: `same` of an odd and of an even kernel, and `valid`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.odd = nn.Conv2d(3, 6, 3, padding="same", dilation=2)
+        self.even = nn.Conv2d(6, 6, (4, 3), padding="same")
+        self.valid = nn.Conv2d(6, 5, 3, padding="valid", stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.valid(torch.relu(self.even(torch.relu(self.odd(x)))))
+        return found.mean((2, 3))
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_padding_that_is_given_by_name_is_quantised_too(
+    tensors: list[Tensor], scheme: Scheme
+) -> None:
+    torch.manual_seed(0)
+    eager = CameraInput(Same().eval(), ImageSpec(32, 32))
+    program = export.export(eager, tensors[0])
+    names = [x.name for x in export.layers(program.module(check_guards=False).graph)]
+    assert names[1:4] == ["network.odd (conv)", "network.even (conv)", "network.valid (conv)"]
+    result = quantise(program.module(check_guards=False), tensors, scheme)
+    graph = result.module(check_guards=False).graph
+    assert [x.name for x in export.layers(graph)] == names
+    assert len(of(graph, DQC)) == (4 if scheme == "affine" else 3)
+    inputs = [tensor.numpy() for tensor in tensors]
+    found = parity.run_module(result.module(check_guards=False), inputs)
+    assert difference(parity.run_module(eager, inputs), found).snr_db > 24
 
 
 class NoConvolution(nn.Module):

@@ -2,7 +2,6 @@
 
 import copy
 
-
 import numpy as np
 import pytest
 import torch
@@ -58,7 +57,7 @@ def test_the_taps_of_eager_and_exported_pair_up(
 ) -> None:
     one, two = taps.eager_layers(eager, inputs), taps.weighted_layers(program, inputs)
     assert list(one) == list(two)
-    assert list(one)[0] == "normalise"
+    assert next(iter(one)) == "normalise"
     assert len(one) == 9
     for name in one:
         assert len(one[name]) == len(inputs)
@@ -130,7 +129,6 @@ def test_divergence() -> None:
     assert later is not None
     assert later.layer == "c"
     assert taps.first_divergence(values, {"a": one}, 90) is None, "what lacks is passed over"
-
 
 
 def test_a_network_whose_layers_repeat_names_each_once(inputs: list[np.ndarray]) -> None:
