@@ -64,11 +64,13 @@ def distil(recipe: Recipe, out: Path, watch: Watch) -> Path:
     def measure(average: nn.Module) -> float:
         return save(recipe, average, held_out, path)
 
-    average = train(
-        *(module, lesson, recipe.schedule, recipe.seed, state / "student.pt"),
-        _watcher("student", recipe.schedule.epochs, watch, measure),
-    )
-    watch.line(f"{path}: top-1 {measure(average):.4f} on {len(held_out.pixels)} images")
+    for number, schedule in enumerate(recipe.schedules):
+        task = f"student, schedule {number + 1}/{len(recipe.schedules)}"
+        module = train(
+            *(module, lesson, schedule, recipe.seed + number, state / f"student{number}.pt"),
+            _watcher(task, schedule.epochs, watch, measure),
+        )
+    watch.line(f"{path}: top-1 {measure(module):.4f} on {len(held_out.pixels)} images")
     return path
 
 

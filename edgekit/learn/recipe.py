@@ -100,10 +100,16 @@ class Recipe:
     model: ModelChoice
     image: ImageSpec
     views: Augmentation
-    schedule: Schedule
+    schedules: tuple[Schedule, ...]
+    """Run one after the other, each from the averaged weights of the one before: warm restarts
+    (Loshchilov & Hutter, 2017)."""
     teacher: Teacher
     classes: tuple[ClassSpec, ...]
     """In the order of the network's outputs."""
+
+    @property
+    def epochs(self) -> int:
+        return sum(schedule.epochs for schedule in self.schedules)
 
 
 def read(path: Path) -> Recipe:
@@ -137,8 +143,12 @@ def _rules(recipe: Recipe) -> tuple[tuple[bool, str], ...]:
         (0 <= teacher.hard <= 1, f"'teacher.hard' must be in [0, 1], got {teacher.hard}"),
         (teacher.temperature > 0, "'teacher.temperature' must be above 0"),
         (teacher.size > 0, "'teacher.size' must be at least 1"),
-        (recipe.schedule.epochs > 0, "'schedule.stages' must have at least one epoch"),
-        *_schedule_rules(recipe.schedule, "schedule"),
+        (recipe.epochs > 0, "'schedules' must have at least one epoch"),
+        *(
+            rule
+            for number, schedule in enumerate(recipe.schedules)
+            for rule in _schedule_rules(schedule, f"schedules.{number}")
+        ),
         *_schedule_rules(teacher.schedule, "teacher.schedule"),
     )
 

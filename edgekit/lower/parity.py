@@ -34,7 +34,7 @@ QUANTISED = (0.5, 10.0, 0.7)
 """Float against int8, both in torch."""
 MARGIN = 6.0
 """dB by which a lowered int8 program may be further from the quantised one than that is from float.
-Measured: right builds are 0 to 7 dB nearer, a dropped bias or a permuted weight is 15 to 30 dB off."""
+Measured: right builds are 0 to 7 dB nearer, a dropped bias or permuted weights 15 to 30 dB off."""
 
 
 def tolerance(limits: tuple[float, float, float], expected: np.ndarray) -> Tolerance:

@@ -75,7 +75,7 @@ def recipe(folder: Path, schedule: Schedule, tmp_path: Path) -> Recipe:
         model=ModelChoice("mobilenet_v2", arguments),
         image=ImageSpec(16, 16, crop_fraction=1.0, interpolation="area"),
         views=Augmentation(count=3, min_area=0.5, max_ratio=1.25, contrast=0.1, brightness=0.05),
-        schedule=schedule,
+        schedules=(schedule, dataclasses.replace(schedule, stages=(Stage(1, 24),))),
         teacher=Teacher(
             model=ModelChoice("mobilenet_v2", {**arguments, "num_classes": 5}),
             weights=tmp_path / "teacher.safetensors",

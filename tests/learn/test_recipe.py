@@ -46,11 +46,10 @@ def test_the_first_recipe_is_the_one_of_the_carried_checkpoint(root: Path) -> No
         ("min_area = ", "min_area = 0 # ", "'views.min_area' must be in (0, 1]"),
         ("count = ", "count = 0 # ", "'views.count' must be at least 1"),
         ("max_ratio = ", "max_ratio = 0.5 # ", "'views.max_ratio' must be at least 1"),
-        ("warmup_epochs = ", "warmup_epochs = 900 # ", "'schedule.warmup_epochs' is 900"),
-        ("batch = ", "batch = 0 # ", "'schedule.batch' must be at least 1"),
+        ("warmup_epochs = ", "warmup_epochs = 900 # ", "'schedules.0.warmup_epochs' is 900"),
+        ("batch = ", "batch = 0 # ", "'schedules.0.batch' must be at least 1"),
         ("temperature = ", "temperature = 0 # ", "'teacher.temperature'"),
-        ("average_decay = ", "average_decay = 1 # ", "'schedule.average_decay'"),
-        ("stages = ", "stages = [] # ", "'schedule.stages' must have at least one epoch"),
+        ("average_decay = ", "average_decay = 1 # ", "'schedules.0.average_decay'"),
         ("stages = ", "stages = [{epochs = 1, size = 0}] # ", "sizes of at least 1 pixel"),
         ('folder = "n01641577"', 'folder = "n01443537"', "names a folder twice"),
         ("classes = [", "classes = []\nothers = [", "'others'"),
@@ -67,6 +66,18 @@ def test_a_recipe_that_makes_no_sense_is_refused(
         read(path)
     assert reason in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_a_recipe_without_an_epoch_is_refused(root: Path, tmp_path: Path) -> None:
+    text = (root / "recipes" / TINY50).read_text().replace("[[schedules]]", "[[schedules.x]]")
+    path = tmp_path / "changed.toml"
+    path.write_text(text)
+    with pytest.raises(SpecError, match="'schedules"):
+        read(path)
+    head, _, tail = text.partition("[[schedules.x]]")
+    path.write_text(f"schedules = []\n{head}" + tail[tail.index("[teacher]") :])
+    with pytest.raises(SpecError, match="'schedules' must have at least one epoch"):
+        read(path)
 
 
 def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
