@@ -1,6 +1,7 @@
 """What every test may ask for."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,11 @@ from edgekit.bundle import Accuracy, Golden, Hop, Manifest, Provenance, Toleranc
 from edgekit.spec import ImageSpec, SessionOptions, TensorSpec
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# A shell starts what it puts in the background with Ctrl-C ignored, and children inherit that; the
+# tests that interrupt a program want it as a terminal would start it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
