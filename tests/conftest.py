@@ -12,10 +12,12 @@ from edgekit.spec import ImageSpec, SessionOptions, TensorSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# A shell starts what it puts in the background with Ctrl-C ignored, and children inherit that; the
-# tests that interrupt a program want it as a terminal would start it.
+# A shell starts what it puts in the background with Ctrl-C ignored, nohup with SIGHUP, and children
+# inherit that; the tests that interrupt a program want it as a terminal would start it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
