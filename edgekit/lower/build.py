@@ -18,7 +18,8 @@ from edgekit.errors import InputError, StorageError
 from edgekit.lower import calibrate, export, parity, report
 from edgekit.lower.calibrate import Images
 from edgekit.lower.cost import cost
-from edgekit.lower.network import Network, load_network
+from edgekit.lower.load import load_network
+from edgekit.lower.network import Network
 from edgekit.lower.plan import Plan, Request, make_plan
 from edgekit.lower.prove import prove, read_back
 from edgekit.manifest import SCHEMA, Golden, Hop, Manifest, Provenance

@@ -3,7 +3,8 @@
 from torch import nn
 
 from edgekit import plugins
-from edgekit.lower.network import IMAGENET, Network, count_classes, load_network
+from edgekit.lower.load import IMAGENET, count_classes, load_network
+from edgekit.lower.network import Network
 
 
 def sketch(name: str) -> Network:
@@ -14,7 +15,7 @@ def sketch(name: str) -> Network:
 
     Raises:
         UnknownName: neither an architecture nor a checkpoint; suggests the nearest.
-        CheckpointError, SpecError, InputError: as `edgekit.lower.network.load_network`.
+        CheckpointError, SpecError, InputError: as `edgekit.lower.load.load_network`.
     """
     if name in plugins.architectures():
         module: nn.Module = plugins.architecture(name)().eval()

@@ -24,7 +24,8 @@ from edgekit import bundle as bundles
 from edgekit import plugins
 from edgekit.device.image import prepare, read_image
 from edgekit.device.session import open_session
-from edgekit.lower.network import CameraInput, Network, load_network
+from edgekit.lower.load import load_network
+from edgekit.lower.network import CameraInput, Network
 from edgekit.spec import ImageSpec, Session, SessionOptions
 
 NETWORKS = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgekit.lower.network import load_network
+from edgekit.lower.load import load_network
 
 # The pairs' inputs go into the network as they are (noise from 0 to 255, not normalised).
 # MobileNetV2's classifier here is a dequantised int8 one, hence the wide tolerance.

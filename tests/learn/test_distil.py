@@ -12,7 +12,7 @@ from edgekit.learn import data
 from edgekit.learn.distil import distil
 from edgekit.learn.evaluate import accuracy
 from edgekit.learn.recipe import ModelChoice, Recipe
-from edgekit.lower.network import load_network
+from edgekit.lower.load import load_network
 
 FIRST, SECOND = "student, schedule 1/2", "student, schedule 2/2"
 

@@ -11,13 +11,8 @@ from torch import nn
 from architectures.mobilenet_v2 import mobilenet_v2
 from edgekit import checkpoint
 from edgekit.errors import CheckpointError, InputError, SpecError, UnknownName
-from edgekit.lower.network import (
-    IMAGENET,
-    CameraInput,
-    fold_batch_norm,
-    load_network,
-    load_weights,
-)
+from edgekit.lower.load import IMAGENET, load_network
+from edgekit.lower.network import CameraInput, fold_batch_norm, load_weights
 from edgekit.spec import ImageSpec
 
 USERS = """
