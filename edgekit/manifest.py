@@ -48,7 +48,7 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """Top-1 in [0, 1] of the bundle itself, on `images` labelled images."""
+    """Top-1 in [0, 1] on `images` labelled images; `data` says of what, and on which."""
 
     top1: float
     images: int
