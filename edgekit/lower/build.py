@@ -5,7 +5,6 @@ load -> export -> quantise -> compile -> gate -> golden frames -> seal
 
 import dataclasses
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -21,14 +20,12 @@ from edgekit.lower.cost import cost
 from edgekit.lower.load import load_network
 from edgekit.lower.network import Network
 from edgekit.lower.plan import Plan, Request, make_plan
-from edgekit.lower.prove import prove, read_back
+from edgekit.lower.prove import Say, prove, read_back
 from edgekit.manifest import SCHEMA, Golden, Hop, Manifest, Provenance
 from edgekit.spec import Artifact, ImageSpec, Session
 
 GOLDEN = 4
 """Frames that travel in the bundle."""
-
-Say = Callable[[str], None]
 
 
 def build(request: Request, say: Say) -> Bundle:

@@ -28,6 +28,7 @@ FEW = 4
 """Images that the first diverging layer is looked for with."""
 
 Say = Callable[[str], None]
+"""Told what is being done, a line at a time."""
 
 
 def prove(
