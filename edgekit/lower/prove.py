@@ -35,6 +35,24 @@ def prove(
     plan: Plan, network: Network, images: Images, folder: Path, say: Say
 ) -> tuple[Artifact, list[Hop]]:
     """Lower the network into `folder`, each hop compared with the one before it."""
+    with _one_thread():
+        return _prove(plan, network, images, folder, say)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch adds up in an order that depends on its threads; a bundle's bytes must not."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _prove(
+    plan: Plan, network: Network, images: Images, folder: Path, say: Say
+) -> tuple[Artifact, list[Hop]]:
     spec = export.model_spec(network, plan.precision, plan.target.scheme)
     eager = export.with_camera_input(network)
     inputs = images.first(parity.IMAGES).inputs
