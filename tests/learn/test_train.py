@@ -102,7 +102,7 @@ def test_the_state_of_another_network_is_refused(
     lesson: Lesson, schedule: Schedule, tmp_path: Path
 ) -> None:
     path = tmp_path / "s.pt"
-    train(small(), lesson, dataclasses.replace(schedule, stages=(Stage(1, 8),)), 0, path, silent)
+    train(small(), lesson, dataclasses.replace(schedule, stages=(Stage(1, 24),)), 0, path, silent)
     other = architecture("mobilenet_v2")(3, 0.5, 1)
     with pytest.raises(CheckpointError, match="cannot go on from"):
         train(other, lesson, schedule, 0, path, silent)
