@@ -22,7 +22,7 @@ from edgekit.lower.network import Network
 from edgekit.lower.plan import Plan, Request, make_plan
 from edgekit.lower.prove import Say, prove, read_back
 from edgekit.manifest import SCHEMA, Golden, Hop, Manifest, Provenance
-from edgekit.spec import Artifact, ImageSpec, Session
+from edgekit.spec import Artifact, ImageSpec
 
 GOLDEN = 4
 """Frames that travel in the bundle."""
@@ -75,16 +75,22 @@ def _finish(
     started: float,
 ) -> None:
     """Golden frames, labels, README, manifest; and the last hop, on the files as written."""
+    few = images.first(parity.IMAGES)
     try:
         bundle.write_labels(folder / "labels.txt", network.labels)
         with closing(plan.load(artifact.model, plan.session)) as session:
-            golden, peak = _write_golden(session, network, images, folder)
+            name = session.outputs[0].name
+            logits = np.concatenate(
+                [run_image(session, frame, network.image)[name] for frame in few.frames]
+            )
             sample = images.inputs[0]
             elapsed = time.perf_counter() - started
             (folder / "report.json").write_text(report.machine_report(session, sample, elapsed))
+        golden = _write_golden(few, logits, network.image, folder)
+        peak = float(np.abs(logits).max())
         manifest = _manifest(plan, network, images, artifact, hops, golden, peak, folder)
         bundle.seal(folder, manifest)
-        hop = read_back(folder, plan, artifact, network, images)
+        hop = read_back(folder, few.frames, logits)
         manifest = dataclasses.replace(manifest, parity=(*manifest.parity, hop))
         size = artifact.model.stat().st_size
         card = report.readme(manifest, cost(network.module, network.image), size)
@@ -95,27 +101,24 @@ def _finish(
 
 
 def _write_golden(
-    session: Session, network: Network, images: Images, folder: Path
-) -> tuple[tuple[Golden, ...], float]:
+    images: Images, logits: np.ndarray, image: ImageSpec, folder: Path
+) -> tuple[Golden, ...]:
     """The frames that the model is surest of, so that another CPU's rounding keeps the answer."""
     import cv2
 
-    few = images.first(parity.IMAGES)
-    name = session.outputs[0].name
-    logits = [run_image(session, frame, network.image)[name] for frame in few.frames]
-    margins = [float(np.diff(np.sort(row[0])[-2:])[0]) if row.size > 1 else 0.0 for row in logits]
+    margins = [float(np.diff(np.sort(row)[-2:])[0]) if row.size > 1 else 0.0 for row in logits]
     surest = sorted(np.argsort(margins)[::-1][:GOLDEN].tolist())
     (folder / "golden").mkdir()
     golden = []
     for n, i in enumerate(surest):
         entry = Golden(f"golden/{n}.png", f"golden/{n}_input.npy", f"golden/{n}_output.npy")
-        encoded, data = cv2.imencode(".png", few.frames[i][:, :, ::-1])
+        encoded, data = cv2.imencode(".png", images.frames[i][:, :, ::-1])
         assert encoded
         (folder / entry.frame).write_bytes(data.tobytes())
-        np.save(folder / entry.input, calibrate.to_input(few.frames[i], network.image))
-        np.save(folder / entry.output, logits[i])
+        np.save(folder / entry.input, calibrate.to_input(images.frames[i], image))
+        np.save(folder / entry.output, logits[i : i + 1])
         golden.append(entry)
-    return tuple(golden), float(max(np.abs(row).max() for row in logits))
+    return tuple(golden)
 
 
 def _manifest(

@@ -16,7 +16,7 @@ from edgekit.device.golden import run_image
 from edgekit.device.session import open_session
 from edgekit.errors import ParityError, StorageError
 from edgekit.lower import export, parity, taps
-from edgekit.lower.calibrate import Images, to_input
+from edgekit.lower.calibrate import Images
 from edgekit.lower.equalise import equalise
 from edgekit.lower.network import CameraInput, Network
 from edgekit.lower.plan import Plan
@@ -31,14 +31,6 @@ Say = Callable[[str], None]
 """Told what is being done, a line at a time."""
 
 
-def prove(
-    plan: Plan, network: Network, images: Images, folder: Path, say: Say
-) -> tuple[Artifact, list[Hop]]:
-    """Lower the network into `folder`, each hop compared with the one before it."""
-    with _one_thread():
-        return _prove(plan, network, images, folder, say)
-
-
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Torch adds up in an order that depends on its threads; a bundle's bytes must not."""
@@ -50,55 +42,59 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _prove(
+@_one_thread()
+def prove(
     plan: Plan, network: Network, images: Images, folder: Path, say: Say
 ) -> tuple[Artifact, list[Hop]]:
+    """Lower the network into `folder`, each hop compared with the one before it."""
     spec = export.model_spec(network, plan.precision, plan.target.scheme)
     eager = export.with_camera_input(network)
     inputs = images.first(parity.IMAGES).inputs
     say("exporting")
     with _quiet():
         program = export.export(eager, export.example(network))
-    expected = parity.run_module(eager, inputs)
-    hops = [_exported(eager, program, expected, inputs)]
-    quantised = None
+    hop, logits = _exported(eager, program, inputs)
+    hops, quantised = [hop], None
     if plan.precision == "int8":
         say("quantising")
         with _quiet():
-            program, quantised = _quantised(plan, program, images, inputs)
+            program, quantised, logits = _quantised(plan, program, images, logits, inputs)
         hops.append(quantised)
-        expected = parity.run_module(program.module(check_guards=False), inputs)
     say(f"compiling for {plan.target.backend}")
     artifact = _compile(plan, program, spec, folder)
-    hops.append(_lowered(plan, program, spec, artifact, quantised, expected, inputs))
+    hops.append(_lowered(plan, program, spec, artifact, quantised, logits, inputs))
     return artifact, hops
 
 
 def _exported(
-    eager: CameraInput,
-    program: ExportedProgram,
-    expected: np.ndarray,
-    inputs: Sequence[np.ndarray],
-) -> Hop:
+    eager: CameraInput, program: ExportedProgram, inputs: Sequence[np.ndarray]
+) -> tuple[Hop, np.ndarray]:
+    """The hop, and the exported program's logits."""
+    expected = parity.run_module(eager, inputs)
     found = parity.run_module(program.module(check_guards=False), inputs)
     allowed = parity.tolerance(parity.EXACT, expected)
     few = inputs[:FEW]
-    return parity.check_hop(
+    hop = parity.check_hop(
         "eager -> exported", expected, found, allowed,
         lambda: taps.first_divergence(
             taps.eager_layers(eager, few), taps.weighted_layers(program, few), allowed.snr_db
         ),
     )  # fmt: skip
+    return hop, found
 
 
 def _quantised(
-    plan: Plan, program: ExportedProgram, images: Images, inputs: Sequence[np.ndarray]
-) -> tuple[ExportedProgram, Hop]:
+    plan: Plan,
+    program: ExportedProgram,
+    images: Images,
+    expected: np.ndarray,
+    inputs: Sequence[np.ndarray],
+) -> tuple[ExportedProgram, Hop, np.ndarray]:
+    """The quantised program, the hop to it, and its logits."""
     tensors = [torch.from_numpy(tensor) for tensor in images.inputs]
     level = equalise(program.module(check_guards=False), tensors[:32])
     evened = torch.export.export(level, (tensors[0],))
     result = quantise(evened.module(check_guards=False), tensors, plan.target.scheme)
-    expected = parity.run_module(program.module(check_guards=False), inputs)
     found = parity.run_module(result.module(check_guards=False), inputs)
     allowed = parity.tolerance(parity.QUANTISED, expected)
     few = inputs[:FEW]
@@ -108,7 +104,7 @@ def _quantised(
             taps.graph_layers(evened, few), taps.graph_layers(result, few), allowed.snr_db
         ),
     )  # fmt: skip
-    return result, hop
+    return result, hop, found
 
 
 def _lowered(
@@ -170,18 +166,18 @@ def _quiet() -> Iterator[None]:
                 os.close(descriptor)
 
 
-def read_back(
-    folder: Path, plan: Plan, artifact: Artifact, network: Network, images: Images
-) -> Hop:
-    """The last hop: camera frames through the bundle's own contract, as a device would."""
-    few = images.first(parity.IMAGES)
-    inputs = [to_input(frame, network.image) for frame in few.frames]
-    with closing(plan.load(artifact.model, plan.session)) as session:
-        expected = parity.run_session(session, inputs)
+def read_back(folder: Path, frames: Sequence[np.ndarray], expected: np.ndarray) -> Hop:
+    """The last hop: camera frames through the bundle's own contract, as a device would.
+
+    Args:
+        folder: the bundle, sealed.
+        frames: (H, W, 3) uint8 RGB each.
+        expected: (N, classes), the lowered model's logits by the network's own contract.
+    """
     made = bundle.read(folder)
     with closing(open_session(made)) as session:
         name = session.outputs[0].name
-        rows = [run_image(session, frame, made.manifest.image)[name] for frame in few.frames]
+        rows = [run_image(session, frame, made.manifest.image)[name] for frame in frames]
     allowed = parity.tolerance(parity.EXACT, expected)
     return parity.check_hop(
         "lowered -> bundle", expected, np.concatenate(rows), allowed, lambda: None

@@ -68,15 +68,15 @@ def use_uint8_activations(model: ModelProto) -> None:
 
     Weights stay int8.
     """
-    weights = set(constants(model))
+    values = constants(model)
     moved: dict[str, str] = {}
     for node in model.graph.node:
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or node.input[0] in weights:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or node.input[0] in values:
             continue
         zero_point = node.input[2]
         if zero_point not in moved:
             moved[zero_point] = f"{zero_point}_uint8"
-            value = constants(model)[zero_point].astype(np.int16) + 128
+            value = values[zero_point].astype(np.int16) + 128
             model.graph.initializer.append(
                 numpy_helper.from_array(value.astype(np.uint8), moved[zero_point])
             )

@@ -103,6 +103,11 @@ def refused(tmp_path: Path, request: Request) -> str:
     return str(caught.value)
 
 
+def assert_located(message: str, hop: str, layer: str) -> None:
+    assert f"the hop '{hop}' fails" in message
+    assert f"first diverging layer: {layer}: SNR" in message
+
+
 ONNX, LITERT = Request("linux"), Request("raspberry-pi")
 
 
@@ -135,8 +140,7 @@ def test_a_faulty_onnx_compiler_is_caught_at_its_layer(
 ) -> None:
     seed(fault)
     message = refused(tmp_path, dataclasses.replace(ONNX, precision=precision))
-    assert f"the hop '{hop}' fails" in message
-    assert f"first diverging layer: {layer}: SNR" in message
+    assert_located(message, hop, layer)
 
 
 @pytest.mark.usefixtures("small")
@@ -145,8 +149,7 @@ def test_a_faulty_compiler_for_jetson_is_caught_at_its_layer(
 ) -> None:
     seed(rolled("network.project.0"))
     message = refused(tmp_path, Request("jetson", precision="int8"))
-    assert "the hop 'quantised -> lowered' fails" in message
-    assert "first diverging layer: network.project.0 (conv): SNR" in message
+    assert_located(message, "quantised -> lowered", "network.project.0 (conv)")
 
 
 @pytest.mark.slow
@@ -169,8 +172,7 @@ def test_a_faulty_litert_compiler_is_caught_at_its_layer(
 ) -> None:
     seed(fault)
     message = refused(tmp_path, dataclasses.replace(LITERT, precision=precision))
-    assert f"the hop '{hop}' fails" in message
-    assert f"first diverging layer: {layer}: SNR" in message
+    assert_located(message, hop, layer)
 
 
 @pytest.mark.usefixtures("small")
@@ -183,8 +185,7 @@ def test_a_faulty_quantiser_is_caught(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(prove, "quantise", wrong)
     message = refused(tmp_path, dataclasses.replace(ONNX, precision="int8"))
-    assert "the hop 'exported -> quantised' fails" in message
-    assert "first diverging layer: network.project.0 (conv): SNR" in message
+    assert_located(message, "exported -> quantised", "network.project.0 (conv)")
 
 
 @pytest.mark.usefixtures("small")
@@ -198,8 +199,7 @@ def test_a_faulty_export_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(export, "export", wrong)
     message = refused(tmp_path, dataclasses.replace(ONNX, precision="fp32"))
-    assert "the hop 'eager -> exported' fails" in message
-    assert "first diverging layer: network.left.0: SNR" in message
+    assert_located(message, "eager -> exported", "network.left.0")
 
 
 @pytest.mark.usefixtures("small")
