@@ -91,9 +91,9 @@ def read(path: Path) -> Bundle:
     for entry in manifest.files:
         size, digest = files.digest(path, entry.path)
         if (size, digest) != (entry.size, entry.sha256):
-            what = "has other bytes" if size == entry.size else f"has {size} bytes"
+            what = "has other bytes than" if size == entry.size else f"has {size} bytes, not"
             raise IntegrityError(
-                f"{path}: {entry.path} {what} than the {entry.size} that were built; "
+                f"{path}: {entry.path} {what} the {entry.size} that were built; "
                 "copy the bundle again, or build it anew"
             )
     return Bundle(path, manifest, _read_labels(path, manifest))
