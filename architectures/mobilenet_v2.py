@@ -7,8 +7,9 @@ Module names follow torchvision, so its checkpoints load as they are. One argume
 `stem_stride=1` keeps the resolution in the first convolution, for inputs of about 64 pixels.
 """
 
-import torch
 from torch import Tensor, nn
+
+from architectures._layers import ConvBNAct, initialise, make_divisible, pyramid
 
 __all__ = ("mobilenet_v2",)
 
@@ -24,23 +25,6 @@ STAGES = (
 )
 
 
-def make_divisible(value: float, divisor: int = 8) -> int:
-    """Round channels to a multiple of `divisor`, never more than 10 % below `value`."""
-    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * value else rounded
-
-
-class ConvBNReLU(nn.Sequential):
-    """Convolution without bias, batch norm, ReLU6: (N, c_in, H, W) -> (N, c_out, H/s, W/s)."""
-
-    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1):
-        super().__init__(
-            nn.Conv2d(c_in, c_out, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False),
-            nn.BatchNorm2d(c_out),
-            nn.ReLU6(inplace=True),
-        )
-
-
 class InvertedResidual(nn.Module):
     """Expand 1x1 -> depthwise 3x3 -> project 1x1; the skip joins the two thin ends.
 
@@ -53,10 +37,10 @@ class InvertedResidual(nn.Module):
         super().__init__()
         wide = c_in * expansion
         self.use_res_connect = stride == 1 and c_in == c_out
-        expand = [ConvBNReLU(c_in, wide, 1)] if expansion != 1 else []
+        expand = [ConvBNAct(c_in, wide, 1)] if expansion != 1 else []
         self.conv = nn.Sequential(
             *expand,
-            ConvBNReLU(wide, wide, 3, stride, groups=wide),
+            ConvBNAct(wide, wide, 3, stride, groups=wide),
             nn.Conv2d(wide, c_out, 1, bias=False),
             nn.BatchNorm2d(c_out),
         )
@@ -69,7 +53,8 @@ class MobileNetV2(nn.Module):
     """(N, 3, H, W) normalised RGB -> (N, num_classes) logits.
 
     Args:
-        num_classes: size of the last layer.
+        num_classes: size of the last layer; 0 builds none, and gives the pooled (N, 1280) features.
+        in_channels: of the image, 3 for RGB.
         width_mult: the paper's width multiplier; all channels but the last 1280 scale with it.
         stem_stride: stride of the first convolution, 2 in the paper.
         dropout: before the classifier, 0.2 in the paper's training.
@@ -78,6 +63,7 @@ class MobileNetV2(nn.Module):
     def __init__(
         self,
         num_classes: int = 1000,
+        in_channels: int = 3,
         width_mult: float = 1.0,
         stem_stride: int = 2,
         dropout: float = 0.2,
@@ -85,16 +71,24 @@ class MobileNetV2(nn.Module):
         super().__init__()
         channels = make_divisible(32 * width_mult)
         last = make_divisible(1280 * max(1.0, width_mult))
-        features: list[nn.Module] = [ConvBNReLU(3, channels, 3, stem_stride)]
+        features: list[nn.Module] = [ConvBNAct(in_channels, channels, 3, stem_stride)]
         for t, c, n, s in STAGES:
             c_out = make_divisible(c * width_mult)
             for i in range(n):
                 features.append(InvertedResidual(channels, c_out, s if i == 0 else 1, t))
                 channels = c_out
-        features.append(ConvBNReLU(channels, last, 1))
+        features.append(ConvBNAct(channels, last, 1))
         self.features = nn.Sequential(*features)
-        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(last, num_classes))
+        self.classifier = (
+            nn.Sequential(nn.Dropout(dropout), nn.Linear(last, num_classes))
+            if num_classes
+            else nn.Identity()
+        )
         self.apply(initialise)
+
+    def feature_maps(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The last map of each resolution, finest first, for other heads."""
+        return pyramid(self.features, x)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.features(x)
@@ -102,24 +96,12 @@ class MobileNetV2(nn.Module):
         return self.classifier(x)
 
 
-@torch.no_grad()
-def initialise(module: nn.Module) -> None:
-    """He initialisation by fan-out for convolutions, as torchvision's reference training."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out")
-    elif isinstance(module, nn.BatchNorm2d):
-        nn.init.ones_(module.weight)
-        nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, 0, 0.01)
-        nn.init.zeros_(module.bias)
-
-
 def mobilenet_v2(
     num_classes: int = 1000,
+    in_channels: int = 3,
     width_mult: float = 1.0,
     stem_stride: int = 2,
     dropout: float = 0.2,
 ) -> MobileNetV2:
     """MobileNetV2; `width_mult` 1.0 at 224x224 has 3.5 M parameters and 300 M MACs."""
-    return MobileNetV2(num_classes, width_mult, stem_stride, dropout)
+    return MobileNetV2(num_classes, in_channels, width_mult, stem_stride, dropout)
