@@ -19,6 +19,7 @@ from safetensors.numpy import save as serialise_tensors
 
 from edgekit import values
 from edgekit.errors import CheckpointError, StorageError, UnknownName
+from edgekit.published import catalogue
 from edgekit.spec import ImageSpec
 
 SCHEMA = 1
@@ -73,7 +74,7 @@ def read(path: Path) -> Checkpoint:
     except OSError as error:
         raise CheckpointError(
             f"cannot read the checkpoint {path}: {error.strerror}; "
-            "give a .safetensors file or the name of a carried checkpoint"
+            "give a .safetensors file or the name of a checkpoint"
         ) from error
     card = read_card(path)
     found = hashlib.sha256(stored).hexdigest()
@@ -150,6 +151,12 @@ def card_path(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
+def check_name(path: Path) -> None:
+    """Whether weights may be written under this name; raises CheckpointError."""
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"'{path}' is not the name of a .safetensors file; give one with -o")
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a weights file, lower-case hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -160,24 +167,51 @@ def default() -> Path:
     return CARRIED / "mobilenet_v2_tiny50.safetensors"
 
 
+def folder() -> Path:
+    """Where `edgekit weights pull` puts what it fetched; it need not exist.
+
+    `EDGEKIT_WEIGHTS` names another one than `edgekit/weights` in the user's cache.
+    """
+    if chosen := os.environ.get("EDGEKIT_WEIGHTS"):
+        return Path(chosen).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "edgekit" / "weights"
+
+
 def names() -> tuple[str, ...]:
-    """Names of the carried checkpoints, sorted."""
-    return tuple(sorted(file.stem for file in CARRIED.glob("*.safetensors")))
+    """Names of the checkpoints that are carried, or were pulled; sorted."""
+    return tuple(sorted(_named()))
 
 
 def resolve(name_or_file: str) -> Path:
-    """Find a weights file by its path, or a carried checkpoint by its name.
+    """Find a weights file by its path, or a carried or pulled checkpoint by its name.
 
     Raises CheckpointError for a path that is not there, and UnknownName for a name.
     """
     file = Path(name_or_file).expanduser()
     if file.is_file():
         return file
-    if file.suffix or len(file.parts) > 1:
-        raise CheckpointError(f"no checkpoint at {file}; carried ones are: {', '.join(names())}")
-    if name_or_file not in names():
-        raise UnknownName("checkpoint", name_or_file, names())
-    return CARRIED / f"{name_or_file}.safetensors"
+    if name_or_file in (named := _named()):
+        return named[name_or_file]
+    if file.suffix == ".safetensors" or len(file.parts) > 1:
+        raise CheckpointError(
+            f"no checkpoint at {file}; those with a name are: {', '.join(names())}"
+        )
+    if any(entry.name == name_or_file for entry in catalogue().checkpoints):
+        raise CheckpointError(
+            f"'{name_or_file}' is published, but not on this machine: "
+            f"fetch it with 'edgekit weights pull {name_or_file}'"
+        )
+    raise UnknownName("checkpoint", name_or_file, names())
+
+
+def _named() -> dict[str, Path]:
+    """Name -> weights file; what edgekit carries comes before what was pulled."""
+    return {
+        file.name.removesuffix(".safetensors"): file
+        for place in (folder(), CARRIED)
+        for file in place.glob("*.safetensors")
+    }
 
 
 def check(

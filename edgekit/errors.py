@@ -3,7 +3,7 @@
 EdgekitError                    1
 ├── CheckFailed                 1   a check was made and did not hold
 │   ├── ParityError             1   the artifact does not match the trained model
-│   └── IntegrityError          1   a bundle's bytes are not the bytes that were built
+│   └── IntegrityError          1   bytes are not those that were built, or published
 ├── InputError                  2   what the user gave cannot be used
 │   ├── UnknownName             2   no such target, model, backend, camera ...
 │   ├── SpecError               2   a tensor, an image contract or a setting does not fit
@@ -12,7 +12,8 @@ EdgekitError                    1
 │   ├── ImageError              2   an image or a clip that cannot be decoded
 │   └── StorageError            2   a disk that is full, a folder that cannot be written
 ├── MissingPackage              3   names the extra to install
-└── SourceUnavailable          69   a camera or device that is not there or went away
+├── SourceUnavailable          69   a camera or device that is not there or went away
+└── NetworkUnavailable         69   a server that cannot be reached, or does not have the file
 
 A message says what was given, what would be right, and what to do. Errors of other libraries are
 translated where they enter (`raise ... from error`), so the cause is kept.
@@ -40,7 +41,7 @@ class ParityError(CheckFailed):
 
 
 class IntegrityError(CheckFailed):
-    """A bundle's bytes are not the bytes that were built."""
+    """A bundle's bytes are not those that were built, or a file's not those that were published."""
 
 
 class InputError(EdgekitError):
@@ -105,5 +106,11 @@ class MissingPackage(EdgekitError):
 
 class SourceUnavailable(EdgekitError):
     """A camera or device that is not there, is busy, or went away."""
+
+    exit_code = 69
+
+
+class NetworkUnavailable(EdgekitError):
+    """A server that cannot be reached, breaks off again and again, or does not have the file."""
 
     exit_code = 69

@@ -8,6 +8,7 @@ no framework; only asking for one by name imports that one.
 import ast
 import importlib
 import importlib.util
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -108,6 +109,18 @@ def architecture(name: str) -> Callable[..., Any]:
     _known("architecture", name, builders)
     module = _import(f"architectures.{builders[name]}", "host", f"the architecture '{name}'")
     return cast(Callable[..., Any], getattr(module, name))
+
+
+def converter(name: str, function: str) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+    """The function `function` of the file that states the builder `name`; maps a state dict.
+
+    Raises:
+        UnknownName: no file states that builder. SpecError: it has no such function.
+    """
+    module = inspect.getmodule(architecture(name))
+    if not callable(found := getattr(module, function, None)):
+        raise SpecError(f"{architecture_file(name)} has no function '{function}'")
+    return cast(Callable[[Mapping[str, Any]], Mapping[str, Any]], found)
 
 
 def architecture_file(name: str) -> Path:

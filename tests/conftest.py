@@ -1,8 +1,14 @@
 """What every test may ask for."""
 
+import hashlib
 import os
 import signal
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -81,3 +87,83 @@ def make_bundle(manifest: Manifest) -> Callable[[Path], Path]:
         return folder
 
     return make
+
+
+@dataclass
+class FileServer:
+    """Files on loopback, and how they are served badly."""
+
+    url: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    cuts: list[int] = field(default_factory=list)
+    """For the next answers: after how many bytes the connection is closed."""
+    answers: list[int] = field(default_factory=list)
+    """For the next requests: a status instead of the file."""
+    stall: float = 0.0
+    """Seconds to wait before the body."""
+    ranges: bool = True
+    etags: bool = True
+    redirects: dict[str, str] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    """`PATH RANGE` of each request."""
+
+    def serve(self, handler: BaseHTTPRequestHandler) -> None:
+        wanted = handler.headers.get("Range", "")
+        self.asked.append(f"{handler.path} {wanted}".strip())
+        if self.answers and (status := self.answers.pop(0)):
+            return handler.send_error(status)
+        if handler.path in self.redirects:
+            handler.send_response(302)
+            handler.send_header("Location", self.redirects[handler.path])
+            handler.send_header("Content-Length", "0")
+            return handler.end_headers()
+        if handler.path not in self.files:
+            return handler.send_error(404)
+        return self._send(handler, self.files[handler.path], wanted)
+
+    def _send(self, handler: BaseHTTPRequestHandler, content: bytes, wanted: str) -> None:
+        etag = f'"{hashlib.sha256(content).hexdigest()}"'
+        start = int(wanted[len("bytes=") :].rstrip("-")) if wanted and self.ranges else 0
+        if handler.headers.get("If-Range", etag) != etag:
+            start = 0
+        if start and start >= len(content):
+            handler.send_response(416)
+            handler.send_header("Content-Range", f"bytes */{len(content)}")
+            handler.send_header("Content-Length", "0")
+            return handler.end_headers()
+        handler.send_response(206 if start else 200)
+        if start:
+            last = len(content) - 1
+            handler.send_header("Content-Range", f"bytes {start}-{last}/{len(content)}")
+        if self.etags:
+            handler.send_header("ETag", etag)
+        handler.send_header("Content-Length", str(len(content) - start))
+        handler.end_headers()
+        time.sleep(self.stall)
+        cut = self.cuts.pop(0) if self.cuts else len(content)
+        handler.wfile.write(content[start : start + cut])
+        return None
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    """An HTTP server on loopback that does as its `FileServer` says."""
+    served = FileServer()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            with suppress(ConnectionError):  # a client that gave up
+                served.serve(self)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        running.daemon_threads = True
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        served.url = f"http://127.0.0.1:{running.server_address[1]}"
+        yield served
+        running.shutdown()
+        thread.join()

@@ -183,6 +183,27 @@ def test_resolve_finds_files_and_carried_names(
         checkpoint.resolve(str(tmp_path / "gone"))
 
 
+def test_pulled_ones_are_found_by_name_and_carried_ones_come_first(
+    path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    name = "mobilenet_v2.torchvision-v2"
+    pulled = tmp_path / "cache" / "edgekit" / "weights"
+    monkeypatch.delenv("EDGEKIT_WEIGHTS", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert checkpoint.folder() == pulled
+    with pytest.raises(CheckpointError, match=f"'edgekit weights pull {name}'"):
+        checkpoint.resolve(name)
+    checkpoint.write(pulled / f"{name}.safetensors", TENSORS, CARD)
+    checkpoint.write(pulled / "small.safetensors", TENSORS, CARD)
+    assert {name, "small"} < set(checkpoint.names())
+    assert checkpoint.resolve(name) == pulled / f"{name}.safetensors"
+    assert (pulled / f"{name}.json").exists()
+    monkeypatch.setattr(checkpoint, "CARRIED", path.parent)
+    assert checkpoint.resolve("small") == path
+    monkeypatch.setenv("EDGEKIT_WEIGHTS", str(tmp_path / "other"))
+    assert checkpoint.names() == ("small",)
+
+
 def test_check_passes_what_fits() -> None:
     checkpoint.check({name: value.shape for name, value in TENSORS.items()}, TENSORS, "here")
 

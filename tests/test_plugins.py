@@ -64,7 +64,7 @@ def test_listing_loads_no_framework() -> None:
 def test_an_unknown_name_lists_the_names_and_suggests() -> None:
     with pytest.raises(UnknownName, match=r"no target 'jetsno' \(did you mean 'jetson'\?\)"):
         plugins.target("jetsno")
-    with pytest.raises(UnknownName, match=r"did you mean 'squeezenet1_1'\?\); .*: mobilenet_v2, "):
+    with pytest.raises(UnknownName, match=r"did you mean 'squeezenet1_1'\?\); .*mobilenet_v2, "):
         plugins.architecture("squeezenet_1_1")
     for find in (plugins.compiler, plugins.loader, plugins.camera, plugins.output):
         with pytest.raises(UnknownName, match="there are: "):
@@ -183,3 +183,10 @@ def test_a_package_that_is_gone_is_said(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(InputError, match=r"'targets' is missing beside .*; install edgekit again"):
         plugins.targets()
     plugins._beside.cache_clear()
+
+
+def test_a_converter_is_a_function_of_the_architectures_own_file() -> None:
+    pytest.importorskip("torch")
+    assert callable(plugins.converter("shufflenet_v2_x0_5", "from_original"))
+    with pytest.raises(SpecError, match=r"shufflenet_v2.py has no function 'from_nobody'"):
+        plugins.converter("shufflenet_v2_x0_5", "from_nobody")

@@ -1,7 +1,8 @@
 """The console script: the verbs, and what each way of ending turns into.
 
-0 done; 1 a check failed; 2 bad usage or input; 3 a missing package; 69 a camera or device that is
-not available; 70 a bug in edgekit; 130, 143 interrupted; 141 the reader of our output went away.
+0 done; 1 a check failed; 2 bad usage or input; 3 a missing package; 69 a camera, device or server
+that is not available; 70 a bug in edgekit; 130, 143 interrupted; 141 the reader of our output went
+away.
 Results go to stdout, progress and logs to stderr.
 """
 
@@ -19,7 +20,7 @@ import typer
 from typer.exceptions import TyperException
 
 from edgekit import __version__
-from edgekit.cli import bench, build, doctor, inspect, listing, run, train, verify
+from edgekit.cli import bench, build, doctor, inspect, listing, run, train, verify, weights
 from edgekit.errors import EdgekitError
 
 BUG = 70  # EX_SOFTWARE of sysexits.h
@@ -30,7 +31,7 @@ app = typer.Typer(
     help="Take an efficient vision network from training to a proven artifact on a device, "
     "and run it on a camera.",
     epilog="Exit codes: 0 done, 1 a check failed, 2 bad usage or input, 3 a missing package, "
-    "69 a camera or device not available, 130 and 143 interrupted.",
+    "69 a camera, device or server not available, 130 and 143 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -69,6 +70,7 @@ for verb, summary in (
     (doctor.doctor, "Say what can be built and run on this machine."),
 ):
     app.command(short_help=summary)(verb)
+app.add_typer(weights.app, name="weights")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

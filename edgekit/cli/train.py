@@ -1,15 +1,9 @@
 """`edgekit distill`: a recipe becomes a checkpoint."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from edgekit.learn.distil import Watch
 
 
 def distill(
@@ -38,6 +32,7 @@ def distill(
     """
     import dataclasses
 
+    from edgekit.cli.watch import watching
     from edgekit.errors import MissingPackage
     from edgekit.learn.recipe import read
 
@@ -51,40 +46,6 @@ def distill(
         from edgekit.learn.distil import distil
     except ModuleNotFoundError as error:
         raise MissingPackage(error.name or "torch", "host", "distilling") from error
-    with _watching() as watch:
+    with watching() as watch:
         path = distil(wanted, out or Path(wanted.name), watch)
     print(path)
-
-
-class _Log:
-    """Lines on stderr, for a log file."""
-
-    def step(self, task: str, done: int, total: int) -> None:
-        pass
-
-    def line(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _watching() -> "Iterator[Watch]":
-    """A progress bar on a terminal, plain lines everywhere else; both on stderr."""
-    if not sys.stderr.isatty():
-        yield _Log()
-        return
-    from rich.console import Console
-    from rich.progress import Progress, TaskID
-
-    with Progress(console=Console(stderr=True)) as progress:
-        tasks: dict[str, TaskID] = {}
-
-        class Bar:
-            def step(self, task: str, done: int, total: int) -> None:
-                if task not in tasks:
-                    tasks[task] = progress.add_task(task)
-                progress.update(tasks[task], completed=done, total=total)
-
-            def line(self, text: str) -> None:
-                progress.console.print(text, highlight=False, markup=False)
-
-        yield Bar()

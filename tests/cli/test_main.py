@@ -14,7 +14,7 @@ from edgekit import errors
 from edgekit.cli import main as cli
 
 Edgekit = Callable[..., Any]
-VERBS = "build run verify bench inspect distill targets architectures doctor".split()  # noqa: SIM905
+VERBS = "build run verify bench inspect distill targets architectures doctor weights".split()  # noqa: SIM905
 COMMAND = [sys.executable, "-c", "import sys; from edgekit.cli.main import main; sys.exit(main())"]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgekit.cli.main import main
-from edgekit.cli.train import _watching
+from edgekit.cli.watch import watching
 
 
 def test_help_names_the_options(capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,7 +67,7 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(
 ) -> None:
     shown = Terminal() if terminal else io.StringIO()
     monkeypatch.setattr(sys, "stderr", shown)
-    with _watching() as watch:
+    with watching() as watch:
         watch.step("student", 1, 4)
         watch.line("epoch 1/2, top-1 [0.5]")
         watch.step("student", 3, 4)
