@@ -3,12 +3,16 @@
 import os
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from edgekit.bundle import Bundle
+    from edgekit.lower.cost import Cost
+    from edgekit.lower.network import Network
+    from edgekit.lower.sketch import Flow
 
 
 def inspect(
@@ -19,13 +23,30 @@ def inspect(
             help="A bundle folder, an architecture, a checkpoint, or package.module:function.",
         ),
     ],
+    argument: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="Of the network, as width_mult=0.5; may be repeated."
+        ),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="SIDE|WxH", help="Of the network's image, as 96 or 160x128."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
-    """Say what is in a bundle (every byte is verified first) or what a network costs."""
-    if _means_a_bundle(what):
-        _inspect_bundle(Path(what), json)
-    else:
-        _inspect_model(what, json)
+    """Say what is in a bundle (every byte is verified first) or what a network costs.
+
+    MACs are those of convolutions and linear layers, as the papers count them.
+    """
+    if not _means_a_bundle(what):
+        _inspect_model(what, argument or [], size, json)
+        return
+    if argument or size:
+        from edgekit.errors import InputError
+
+        raise InputError(f"'{what}' is a bundle: --argument and --size are for networks")
+    _inspect_bundle(Path(what), json)
 
 
 def _means_a_bundle(what: str) -> bool:
@@ -125,38 +146,97 @@ def _print_proof(found: "Bundle") -> None:
     )
 
 
-def _inspect_model(name: str, json: bool) -> None:
-    from edgekit.cli.show import print_facts, print_json
+def _inspect_model(name: str, argument: list[str], size: str | None, json: bool) -> None:
+    from edgekit.cli.show import print_json
     from edgekit.errors import MissingPackage
 
     if find_spec("torch") is None:
         raise MissingPackage("torch", "host", f"inspecting the network '{name}'")
+    from edgekit.lower import sketch
     from edgekit.lower.cost import cost
-    from edgekit.lower.sketch import sketch
+    from edgekit.lower.plan import parse_arguments
 
-    network = sketch(name)
-    found = cost(network.module, network.image)
-    size = f"{network.image.width}x{network.image.height}"
-    if json:
-        print_json(
-            {
-                "model": network.name,
-                "arguments": network.arguments,
-                "image": network.image,
-                "classes": network.classes,
-                "parameters": found.parameters,
-                "macs": found.macs,
-                "layers": found.layers,
-            }
-        )
+    network = sketch.sketch(
+        name, parse_arguments(argument), sketch.parse_size(size) if size else None
+    )
+    found, flow = cost(network.module, network.image), sketch.flow(network)
+    unfolded = sketch.unfolded_parameters(network)
+    if not json:
+        _print_network(network, found, flow, unfolded)
         return
+    print_json(
+        {
+            "model": network.name,
+            "arguments": network.arguments,
+            "image": network.image,
+            "classes": network.classes,
+            "parameters": found.parameters,
+            "parameters_unfolded": unfolded or found.parameters,
+            "macs": found.macs,
+            "peak_activation_bytes": flow.peak and flow.peak.bytes,
+            "peak_activation_layer": flow.peak and flow.peak.layer,
+            "receptive_field": flow.field and flow.field.pixels,
+            "feature_stride": flow.field and flow.field.stride,
+            "feature_strides": flow.field and flow.field.strides,
+            "unknown": flow.unknown,
+            "layers": found.layers,
+        }
+    )
+
+
+def _print_network(network: "Network", found: "Cost", flow: "Flow", unfolded: int | None) -> None:
+    from edgekit.cli.show import print_facts
+    from edgekit.lower import cost, memory, receptive
+
+    size = f"{network.image.width}x{network.image.height}"
+    peak, field = flow.peak, flow.field
     print_facts(
         {
             "model": network.name,
             "arguments": ", ".join(f"{key}={value}" for key, value in network.arguments.items()),
             "input": f"{size} RGB",
             "classes": str(network.classes),
-            "parameters": f"{found.parameters / 1e6:.2f} M",
+            "parameters": f"{found.parameters:,}"
+            + (f" with batch norm folded, {unfolded:,} with it apart" if unfolded else ""),
             "MACs": f"{found.macs / 1e6:.1f} M at {size}",
+            "peak memory": f"{peak.bytes / 1e6:.2f} MB of activations in float32, "
+            f"{peak.bytes / 4e6:.2f} MB in int8"
+            if peak
+            else "unknown",
+            "at": peak.layer if peak else "",
+            "receptive field": f"{field.pixels} px at stride {field.stride}"
+            if field
+            else "unknown",
+            "feature strides": ", ".join(map(str, field.strides)) if field else "",
         }
     )
+    print()
+    _print_layers(found)
+    print()
+    for line in (cost.COUNTED, memory.COUNTED, receptive.COUNTED):
+        print(fill(line, 100))
+    for line in flow.unknown:
+        print(f"unknown: {line}")
+
+
+def _print_layers(found: "Cost") -> None:
+    """A line a layer in order of execution, what no layer has, and the sum; 100 columns."""
+    from edgekit.cli.show import print_table
+
+    rows = [
+        (
+            each.name if len(each.name) <= 32 else f"...{each.name[-29:]}",
+            each.kind,
+            "x".join(map(str, each.output[1:])),
+            f"{each.parameters:,}",
+            f"{each.macs / 1e6:.2f} M",
+            f"{each.macs / max(found.macs, 1):.1%}",
+        )
+        for each in found.layers
+    ]
+    rest = found.parameters - sum(each.parameters for each in found.layers)
+    if rest:
+        rows.append(("batch norm and others", "", "", f"{rest:,}", "", ""))
+    rows.append(("total", "", "", f"{found.parameters:,}", f"{found.macs / 1e6:.2f} M", "100.0%"))
+    columns = ("layer", "kind", "output", "parameters", "MACs", "share")
+    print_table(columns, rows, right=columns[2:])

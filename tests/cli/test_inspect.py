@@ -60,9 +60,64 @@ def test_a_network(edgekit: Edgekit) -> None:
     end = edgekit("inspect", "mobilenet_v2", "--json")
     assert end.code == 0, end.err
     found = json.loads(end.out)
-    assert found["parameters"] == pytest.approx(3.5e6, rel=0.02)
-    assert found["macs"] == pytest.approx(300e6, rel=0.02)
-    assert edgekit("inspect", "squeezenet1_1").out.startswith("model")
+    assert found["parameters"] == found["parameters_unfolded"] == 3_504_872
+    assert found["macs"] == pytest.approx(300.8e6, abs=0.05e6)
+    assert found["peak_activation_bytes"] == 4 * 96 * (112 * 112 + 56 * 56)
+    assert (found["receptive_field"], found["feature_stride"]) == (491, 32)
+    assert found["feature_strides"] == [2, 4, 8, 16, 32]
+    assert found["layers"][1] == {
+        "name": "features.1.conv.0.0",
+        "kind": "depthwise 3x3",
+        "macs": 32 * 112 * 112 * 9,
+        "parameters": 288,
+        "output": [1, 32, 112, 112],
+    }
+
+
+def test_a_network_in_words(edgekit: Edgekit) -> None:
+    pytest.importorskip("torch")
+    end = edgekit("inspect", "squeezenet1_1", "--argument", "num_classes=7", "--size", "96x64")
+    assert end.code == 0, end.err
+    for said in (
+        "model            squeezenet1_1",
+        "arguments        num_classes=7",
+        "input            96x64 RGB",
+        "peak memory      0.46 MB of activations in float32, 0.12 MB in int8",
+        "feature strides  2, 4, 8, 16",
+        "MACs are those of convolutions and linear layers",
+    ):
+        assert said in end.out
+    assert max(map(len, end.out.splitlines())) <= 100
+    (total,) = [line.split() for line in end.out.splitlines() if line.startswith("total")]
+    assert total[1] == f"{722_496 + 512 * 7 + 7:,}"
+
+
+def test_a_folded_checkpoint_says_so(edgekit: Edgekit) -> None:
+    pytest.importorskip("torch")
+    end = edgekit("inspect", "mobilenet_v2_tiny50")
+    assert end.code == 0, end.err
+    assert " with batch norm folded, " in end.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["mobilenet_v2", "--size", "big"], "--size big is not a side"),
+        (["mobilenet_v2", "--argument", "width"], "'width' is not NAME=VALUE"),
+        (["mobilenet_v2", "--argument", "wide=1"], "does not take {'wide': 1}"),
+    ],
+)
+def test_what_does_not_fit_a_network(edgekit: Edgekit, arguments: list[str], said: str) -> None:
+    pytest.importorskip("torch")
+    end = edgekit("inspect", *arguments)
+    assert end.code == 2
+    assert said in end.err
+
+
+def test_a_bundle_takes_no_size(edgekit: Edgekit, running: Path) -> None:
+    end = edgekit("inspect", running, "--size", "96")
+    assert end.code == 2
+    assert "--argument and --size are for networks" in end.err
 
 
 def test_an_unknown_network_is_suggested(edgekit: Edgekit) -> None:
