@@ -24,6 +24,7 @@ from edgekit.lower.prove import Say, prove, read_back
 from edgekit.manifest import SCHEMA, Golden, Hop, Manifest, Provenance
 from edgekit.spec import Artifact, ImageSpec
 
+UNTRAINED = "random weights: to measure latency and memory with; its answers mean nothing"
 GOLDEN = 4
 """Frames that travel in the bundle."""
 
@@ -133,7 +134,7 @@ def _manifest(
 ) -> Manifest:
     spec = export.model_spec(network, plan.precision, plan.target.scheme)
     calibrated = plan.precision == "int8"
-    limits = parity.LOWERED[plan.precision]
+    limits = parity.lowered_limits(plan.precision, None, network.trained)
     return Manifest(
         schema=SCHEMA,
         name=network.name,
@@ -161,5 +162,5 @@ def _manifest(
             parity_sha256=images.first(parity.IMAGES).sha256,
             tools=report.tool_versions(plan.target.backend),
         ),
-        notes=artifact.notes,
+        notes=artifact.notes if network.trained else (UNTRAINED, *artifact.notes),
     )

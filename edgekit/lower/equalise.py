@@ -9,7 +9,7 @@ used, changes nothing in float and evens the ranges out:
 After Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, 2019
 (https://arxiv.org/abs/1906.04721), section 4.1, with activation ranges measured on the calibration
 images. Tensors that are added share one channel space, so a residual stage is scaled as a whole;
-what is concatenated is a part of the whole's space.
+what is concatenated is a part of the whole's space; squeeze-and-excite passes a scale through.
 """
 
 import copy
@@ -101,7 +101,8 @@ def find_spaces(graph: fx.Graph) -> list[Space]:
     uses = Counter(str(n.target) for n in graph.nodes if n.op == "get_attr" for _ in n.users)
 
     def reused(node: fx.Node) -> bool:
-        return any(uses[str(a.target)] > 1 for a in node.args[1:3] if isinstance(a, fx.Node))
+        constants = [a for a in node.args[1:3] if isinstance(a, fx.Node)]
+        return any(a.op != "get_attr" or uses[str(a.target)] > 1 for a in constants)
 
     def space(node: fx.Node) -> Space:
         return of.setdefault(node, Space(nodes=[Part(node)]))
@@ -128,6 +129,9 @@ def find_spaces(graph: fx.Graph) -> list[Space]:
         elif node.target in _SUMS and _sums_alike(node):
             join(node.args[0], node)
             join(node.args[1], node)
+        elif node.target is aten.mul.Tensor and (gate := _gate(node)) is not None:
+            join(node.args[1] if gate is node.args[0] else node.args[0], node)
+            space(gate).fixed = True
         elif node.target is aten.cat.default and node.args[1:] == (1,):
             space(node)
             concatenations.append(node)
@@ -209,6 +213,16 @@ def _sums_alike(node: fx.Node) -> bool:
     one, two = first.meta["val"].shape, second.meta["val"].shape
     constant = "get_attr" in (first.op, second.op)
     return not constant and len(one) == len(two) and one[:2] == two[:2]
+
+
+def _gate(node: fx.Node) -> fx.Node | None:
+    """Of a product, the one factor that is a number a channel, (N, C, 1, 1); None if none is."""
+    both = [a for a in node.args[:2] if isinstance(a, fx.Node) and a.op != "get_attr"]
+    shapes = [tuple(a.meta["val"].shape) for a in both]
+    if len(both) != 2 or any(len(s) != 4 for s in shapes) or shapes[0][:2] != shapes[1][:2]:
+        return None
+    gates = [a for a, s in zip(both, shapes, strict=True) if s[2:] == (1, 1)]
+    return gates[0] if len(gates) == 1 else None
 
 
 def _dims(node: fx.Node) -> int:

@@ -6,19 +6,18 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from edgekit import checkpoint, plugins
 from edgekit.checkpoint import Card, Checkpoint
 from edgekit.errors import CheckpointError, InputError, SpecError, UnknownName
+from edgekit.lower import untrained
+from edgekit.lower.guess import guess_arguments
 from edgekit.lower.network import Argument, Network, fold_batch_norm, load_weights
 from edgekit.manifest import Accuracy
+from edgekit.published import IMAGENET as IMAGENET
 from edgekit.spec import ImageSpec
-
-IMAGENET = ImageSpec(height=224, width=224)
-"""torchvision's evaluation of its ImageNet classifiers: 224 of 256, bilinear, mean and std."""
 
 
 def load_network(
@@ -33,8 +32,9 @@ def load_network(
     Args:
         model: an architecture's name, a checkpoint (file or name), `package.module:function`, or
             None for the checkpoint that edgekit carries.
-        weights: a `.safetensors` file or the name of a carried checkpoint; its card, if it has
-            one, gives the architecture's arguments, the image contract and the labels.
+        weights: a `.safetensors` file or the name of a checkpoint; its card, if it has one, gives
+            the architecture's arguments, the image contract and the labels. `random` for an
+            architecture that is to be measured before it is trained.
         labels: a text file, one label a line, in the order of the classes.
         image: the image contract, where there is no card or the card is to be overruled.
         arguments: of the architecture's function, beside or instead of those of the card.
@@ -42,13 +42,16 @@ def load_network(
     Raises:
         UnknownName, CheckpointError, SpecError, InputError: with what to do.
     """
+    if model is not None and weights == untrained.NAME and ":" not in model:
+        return _untrained(model, labels, image or IMAGENET, dict(arguments or {}))
     model, stored = _find(model, weights)
     card = stored.card if stored else None
     chosen: dict[str, Argument] = {}
     if stored is not None and ":" not in model:
-        chosen = dict(card.arguments) if card else _guess_arguments(stored.tensors)
+        given = arguments or {}
+        chosen = dict(card.arguments) if card else guess_arguments(model, stored.tensors, given)
     chosen |= arguments or {}
-    module = _user_network(model, chosen) if ":" in model else _build(model, chosen)
+    module = user_network(model, chosen) if ":" in model else build_network(model, chosen)
     if stored is not None:
         load_weights(module, stored.tensors, str(stored.path))
     image = image or (card.image if card else IMAGENET)
@@ -57,11 +60,24 @@ def load_network(
         name=model.partition(":")[2] or model,
         module=module,
         image=image,
-        labels=_labels(labels, card.labels if card else None, classes),
+        labels=read_labels(labels, card.labels if card else (), classes),
         arguments=chosen,
         checkpoint_sha256=checkpoint.digest(stored.path) if stored else "",
         accuracy=_accuracy(card),
     )
+
+
+def _untrained(
+    name: str, labels: Path | None, image: ImageSpec, arguments: dict[str, Argument]
+) -> Network:
+    """An architecture with seeded weights, batch norm settled on sample photographs."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(untrained.SEED)
+        module = build_network(name, arguments)
+    classes = count_classes(module, image, name)
+    module = fold_batch_norm(untrained.settle(module, image))
+    names = read_labels(labels, (), classes)
+    return Network(name, module, image, names, arguments, checkpoint_sha256="", trained=False)
 
 
 def _find(model: str | None, weights: str | None) -> tuple[str, Checkpoint | None]:
@@ -85,7 +101,8 @@ def _find(model: str | None, weights: str | None) -> tuple[str, Checkpoint | Non
         return model, checkpoint.read(checkpoint.resolve(weights))
     if ":" not in model:
         raise InputError(
-            f"'{model}' is an architecture without weights: give --weights FILE.safetensors, "
+            f"'{model}' is an architecture without weights: give --weights FILE.safetensors "
+            "(or --weights random, to measure it before it is trained), "
             "or leave MODEL out to use the checkpoint that edgekit carries"
         )
     return model, None
@@ -119,7 +136,8 @@ def _is_checkpoint(model: str) -> bool:
     return ":" not in model and model in checkpoint.names()
 
 
-def _build(name: str, arguments: Mapping[str, Argument]) -> nn.Module:
+def build_network(name: str, arguments: Mapping[str, Argument]) -> nn.Module:
+    """An architecture with random weights, in eval mode; SpecError for wrong arguments."""
     builder = plugins.architecture(name)
     try:
         module = builder(**arguments)
@@ -131,13 +149,8 @@ def _build(name: str, arguments: Mapping[str, Argument]) -> nn.Module:
     return module.eval()
 
 
-def _guess_arguments(tensors: Mapping[str, np.ndarray]) -> dict[str, Argument]:
-    """Without a card, the class count is read off the last layer's bias."""
-    bias = tensors.get("classifier.1.bias")
-    return {"num_classes": int(bias.shape[0])} if bias is not None and bias.ndim == 1 else {}
-
-
-def _user_network(name: str, arguments: Mapping[str, Argument]) -> nn.Module:
+def user_network(name: str, arguments: Mapping[str, Argument]) -> nn.Module:
+    """What the user's own function returns, in eval mode; InputError says what it did instead."""
     module_name, _, function = name.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # as `python -m` does: the user's project is where they are
@@ -163,9 +176,13 @@ def _kind(cause: Exception) -> str:
     return ": ".join([type(cause).__name__, *str(cause).strip().splitlines()[:1]])
 
 
-def _labels(path: Path | None, carried: tuple[str, ...] | None, classes: int) -> tuple[str, ...]:
+def read_labels(path: Path | None, carried: tuple[str, ...], classes: int) -> tuple[str, ...]:
+    """The labels in `path`; without it those that the weights carry, or `class 0`, `class 1` ...
+
+    Raises InputError: the file cannot be read, or has another number of lines than `classes`.
+    """
     if path is None:
-        if carried is not None and len(carried) == classes:
+        if len(carried) == classes:
             return carried
         return tuple(f"class {i}" for i in range(classes))
     try:

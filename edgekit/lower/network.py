@@ -5,13 +5,16 @@ A network here takes *normalised* planes, (N, 3, H, W) float32, and gives logits
 camera pixels.
 """
 
-from collections.abc import Mapping
+import inspect
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from edgekit import checkpoint
@@ -34,6 +37,8 @@ class Network:
     """Of the weights file; empty for a network that brings its own weights."""
     accuracy: Accuracy | None = None
     """Of the float checkpoint, as its card states it."""
+    trained: bool = True
+    """Whether its answers mean something; if not, the gate compares logits, not what is largest."""
 
     @property
     def classes(self) -> int:
@@ -64,20 +69,76 @@ class CameraInput(nn.Module):
 
 
 def fold_batch_norm(module: nn.Module) -> nn.Module:
-    """Fold each batch norm that directly follows a convolution in a `Sequential` into it.
+    """Bring `module` into the form that runs on a device, in place and in eval mode.
 
-    In place; the batch norm becomes `Identity`, so module names stay. Exact in eval mode up to
-    float rounding: w' = w * gamma / sqrt(var + eps), b' = (b - mean) * gamma / sqrt(var + eps)
-    + beta.
+    Parts that have a training form and a deploy form (a method `reparameterize`, as in MobileOne)
+    take the latter. Each batch norm that takes a convolution's output, and is alone in that, is
+    folded into it and becomes `Identity`, so module names stay. Both are exact up to float
+    rounding: w' = w * gamma / sqrt(var + eps), b' = (b - mean) * gamma / sqrt(var + eps) + beta.
     """
     module.eval()
-    for sequential in [m for m in module.modules() if isinstance(m, nn.Sequential)]:
-        for i in range(len(sequential) - 1):
-            conv, norm = sequential[i], sequential[i + 1]
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                sequential[i] = fuse_conv_bn_eval(conv, norm)
-                sequential[i + 1] = nn.Identity()
+    for part in list(module.modules()):
+        change = getattr(part, "reparameterize", None)
+        # One that wants arguments is something else: a variational autoencoder's has that name.
+        if callable(change) and not _defaults(change)[1]:
+            change()
+    for conv_name, norm_name in _pairs(module):
+        conv, norm = module.get_submodule(conv_name), module.get_submodule(norm_name)
+        if (
+            isinstance(conv, nn.Conv2d)
+            and isinstance(norm, nn.BatchNorm2d)
+            and _are_plain(conv, norm)
+        ):
+            module.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))
+            module.set_submodule(norm_name, nn.Identity())
     return module
+
+
+def _are_plain(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
+    """Whether the two do nothing else; a class made from one may standardise or activate."""
+    plain = type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d
+    hooked = any(part._forward_hooks or part._forward_pre_hooks for part in (conv, norm))
+    return plain and not hooked and norm.running_mean is not None
+
+
+def _pairs(module: nn.Module) -> list[tuple[str, str]]:
+    """Names of modules of which the second alone takes what the first, run once, gives."""
+    try:
+        graph = fx.Tracer().trace(module, concrete_args=_defaults(module.forward)[0])
+    except Exception:  # a user's forward() may do what cannot be traced by symbols
+        return _neighbours(module)
+    runs = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    for node in graph.nodes:
+        if node.op == "get_attr":  # forward() reads this module's weights itself
+            runs[str(node.target).rpartition(".")[0]] += 1
+    return [
+        (str(node.target), str(user.target))
+        for node in graph.nodes
+        if node.op == "call_module" and len(node.users) == 1
+        for user in node.users
+        if user.op == "call_module" and runs[node.target] == runs[user.target] == 1
+    ]
+
+
+def _neighbours(module: nn.Module) -> list[tuple[str, str]]:
+    """Modules that follow each other in a `Sequential`, and stand nowhere else."""
+    found = []
+    stands = Counter(id(part) for _, part in module.named_modules(remove_duplicate=False))
+    for name, parent in module.named_modules():
+        if type(parent).forward is nn.Sequential.forward:
+            names = [f"{name}.{child}".lstrip(".") for child in parent._modules]
+            found += list(pairwise(names))
+    return [
+        pair for pair in found if all(stands[id(module.get_submodule(name))] == 1 for name in pair)
+    ]
+
+
+def _defaults(function: Callable[..., object]) -> tuple[dict[str, object], list[str]]:
+    """Of a function's arguments: the default values, and the names of those that have none."""
+    arguments = inspect.signature(function).parameters.values()
+    plain = [a for a in arguments if a.kind not in (a.VAR_POSITIONAL, a.VAR_KEYWORD)]
+    values = {a.name: a.default for a in plain if a.default is not a.empty}
+    return values, [a.name for a in plain if a.default is a.empty]
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, np.ndarray], source: str) -> nn.Module:

@@ -17,7 +17,9 @@ from edgekit.device.session import open_session
 from edgekit.errors import ParityError, StorageError
 from edgekit.lower import export, parity, taps
 from edgekit.lower.calibrate import Images
+from edgekit.lower.canonical import canonical
 from edgekit.lower.equalise import equalise
+from edgekit.lower.integer import integer_forms
 from edgekit.lower.network import CameraInput, Network
 from edgekit.lower.plan import Plan
 from edgekit.lower.quantise import quantise
@@ -52,27 +54,30 @@ def prove(
     inputs = images.first(parity.IMAGES).inputs
     say("exporting")
     with _quiet():
-        program = export.export(eager, export.example(network))
-    hop, logits = _exported(eager, program, inputs)
+        program = canonical(export.export(eager, export.example(network)), export.example(network))
+    hop, logits = _exported(eager, program, inputs, network.trained)
     hops, quantised = [hop], None
     if plan.precision == "int8":
         say("quantising")
         with _quiet():
-            program, quantised, logits = _quantised(plan, program, images, logits, inputs)
+            program, quantised, logits = _quantised(
+                plan, program, images, logits, inputs, network.trained
+            )
         hops.append(quantised)
     say(f"compiling for {plan.target.backend}")
     artifact = _compile(plan, program, spec, folder)
-    hops.append(_lowered(plan, program, spec, artifact, quantised, logits, inputs))
+    limits = parity.lowered_limits(plan.precision, quantised, network.trained)
+    hops.append(_lowered(plan, program, spec, artifact, limits, logits, inputs))
     return artifact, hops
 
 
 def _exported(
-    eager: CameraInput, program: ExportedProgram, inputs: Sequence[np.ndarray]
+    eager: CameraInput, program: ExportedProgram, inputs: Sequence[np.ndarray], trained: bool
 ) -> tuple[Hop, np.ndarray]:
     """The hop, and the exported program's logits."""
     expected = parity.run_module(eager, inputs)
     found = parity.run_module(program.module(check_guards=False), inputs)
-    allowed = parity.tolerance(parity.EXACT, expected)
+    allowed = parity.tolerance(parity.exact_limits(trained), expected)
     few = inputs[:FEW]
     hop = parity.check_hop(
         "eager -> exported", expected, found, allowed,
@@ -89,14 +94,16 @@ def _quantised(
     images: Images,
     expected: np.ndarray,
     inputs: Sequence[np.ndarray],
+    trained: bool,
 ) -> tuple[ExportedProgram, Hop, np.ndarray]:
     """The quantised program, the hop to it, and its logits."""
     tensors = [torch.from_numpy(tensor) for tensor in images.inputs]
     level = equalise(program.module(check_guards=False), tensors[:32])
+    integer_forms(level)
     evened = torch.export.export(level, (tensors[0],))
     result = quantise(evened.module(check_guards=False), tensors, plan.target.scheme)
     found = parity.run_module(result.module(check_guards=False), inputs)
-    allowed = parity.tolerance(parity.QUANTISED, expected)
+    allowed = parity.tolerance(parity.quantised_limits(trained), expected)
     few = inputs[:FEW]
     hop = parity.check_hop(
         "exported -> quantised", expected, found, allowed,
@@ -112,11 +119,10 @@ def _lowered(
     program: ExportedProgram,
     spec: ModelSpec,
     artifact: Artifact,
-    quantised: Hop | None,
+    limits: tuple[float, float, float],
     expected: np.ndarray,
     inputs: Sequence[np.ndarray],
 ) -> Hop:
-    limits = parity.lowered_limits(plan.precision, quantised)
     allowed = parity.tolerance(limits, expected)
     with closing(plan.load(artifact.model, plan.session)) as session:
         _check_specs(session, spec)
@@ -130,7 +136,7 @@ def _lowered(
         values = taps.lowered_layers(program, torch.from_numpy(few[0]), lower, few)
         return taps.first_divergence(taps.graph_layers(program, few), values, allowed.snr_db)
 
-    name = "quantised -> lowered" if quantised else "exported -> lowered"
+    name = "quantised -> lowered" if spec.precision == "int8" else "exported -> lowered"
     return parity.check_hop(name, expected, found, allowed, locate)
 
 

@@ -9,7 +9,6 @@ them in its own way.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import fx
@@ -32,6 +31,12 @@ from torchao.quantization.pt2e.quantizer.quantizer import (
 
 from edgekit.errors import SpecError
 from edgekit.lower.export import ACTIVATIONS, aten
+from edgekit.lower.integer import (
+    CONVOLUTIONS,
+    HARD_SWISHES,
+    drop_clips,
+    integer_forms,
+)
 from edgekit.spec import Scheme
 
 EPS = 2.0**-24
@@ -46,14 +51,20 @@ WEIGHT = QuantizationSpec(
     ch_axis=0,
 )
 
-PIXEL = FixedQParamsQuantizationSpec(
-    dtype=torch.int8,
-    scale=1.0,
-    zero_point=-128,
-    quant_min=-128,
-    quant_max=127,
-    qscheme=torch.per_tensor_affine,
-)
+
+def _fixed(scale: float) -> FixedQParamsQuantizationSpec:
+    """0 to 255 * scale, whatever calibration says."""
+    return FixedQParamsQuantizationSpec(
+        dtype=torch.int8,
+        scale=scale,
+        zero_point=-128,
+        quant_min=-128,
+        quant_max=127,
+        qscheme=torch.per_tensor_affine,
+    )
+
+
+PIXEL = _fixed(1.0)
 """A camera pixel, 0 to 255, as int8 without loss: moved by 128."""
 
 
@@ -67,22 +78,51 @@ def _activation(observer: type, qscheme: torch.qscheme) -> QuantizationSpec:
     )
 
 
-ACTIVATION: dict[Scheme, QuantizationSpec] = {
-    "affine": _activation(MinMaxObserver, torch.per_tensor_affine),
+SEARCHED: dict[Scheme, QuantizationSpec] = {
+    "affine": _activation(HistogramObserver, torch.per_tensor_affine),
     "symmetric": _activation(HistogramObserver, torch.per_tensor_symmetric),
 }
+"""The range of least error, which cuts tails off."""
+ACTIVATION: dict[Scheme, QuantizationSpec] = {
+    "affine": _activation(MinMaxObserver, torch.per_tensor_affine),
+    "symmetric": SEARCHED["symmetric"],
+}
 """`affine`: the range seen in calibration, which on equalised networks beats cutting its tails off.
-`symmetric`: after a ReLU only half the steps are left, so the range of least error is searched
-for."""
+`symmetric`: after a ReLU only half the steps are left, so the range is searched for. So it is in
+networks with swish, through which no channel's scale passes: they cannot be equalised."""
 
-CONVOLUTIONS = {aten.conv2d.default, aten.linear.default}
-SUMS = {aten.add.Tensor, aten.add_.Tensor}
-MEANS = {aten.mean.dim, aten.adaptive_avg_pool2d.default, aten.avg_pool2d.default}
-SHARING = {aten.max_pool2d.default, aten.pad.default, aten.flatten.using_ints}
+
+GATE: dict[Scheme, QuantizationSpecBase] = {
+    "affine": _fixed(1 / 256),
+    "symmetric": ACTIVATION["symmetric"],
+}
+"""What a sigmoid gives, 0 to 1: TFLite's integer kernel knows this scale alone."""
+HARD_GATE: dict[Scheme, QuantizationSpecBase] = {
+    "affine": _fixed(1 / 255),
+    "symmetric": ACTIVATION["symmetric"],
+}
+"""What a hard sigmoid gives; where integers end at 0 and 1, they clip by themselves."""
+
+PAIRS = {aten.add.Tensor, aten.add_.Tensor, aten.mul.Tensor, aten.mul_.Tensor}
+ALONE = {aten.mean.dim, aten.hardsigmoid.default} | HARD_SWISHES
+SIGMOIDS = {aten.sigmoid.default, aten.sigmoid_.default}
+SHARING = {
+    aten.max_pool2d.default,
+    aten.avg_pool2d.default,
+    aten.pad.default,
+    aten.flatten.using_ints,
+    aten.view.default,
+    aten.reshape.default,
+    aten.slice.Tensor,
+    aten.channel_shuffle.default,
+}
 
 
 class EdgeQuantizer(Quantizer):
-    """Annotates convolutions, linear layers, sums, means, pooling, padding, concatenation.
+    """Annotates what has integer kernels.
+
+    Convolutions, linear layers, sums, products, means, hard-swish, sigmoid; and what only moves
+    numbers, on one scale: pooling, padding, slices, concatenation, channel shuffle.
 
     What it does not know stays float, correct and slower.
     """
@@ -92,17 +132,21 @@ class EdgeQuantizer(Quantizer):
         self.activation = ACTIVATION[scheme]
 
     def transform_for_annotation(self, model: fx.GraphModule) -> fx.GraphModule:
-        make_padding_explicit(model)
+        integer_forms(model)
         return model
 
     def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
+        if any(_is_swish(node) for node in model.graph.nodes):
+            self.activation = SEARCHED[self.scheme]
         for node in model.graph.nodes:
             if node.target in CONVOLUTIONS:
                 self._annotate_convolution(node)
-            elif node.target in SUMS and all(isinstance(a, fx.Node) for a in node.args[:2]):
+            elif node.target in PAIRS and all(isinstance(a, fx.Node) for a in node.args[:2]):
                 self._annotate(node, dict.fromkeys(node.args[:2], self.activation))
-            elif node.target in MEANS:
+            elif node.target in ALONE:
                 self._annotate(node, {node.args[0]: self.activation})
+            elif node.target in SIGMOIDS:
+                _mark(node, {node.args[0]: self.activation}, GATE[self.scheme])
             elif node.target in SHARING:
                 self._annotate_sharing(node, [node.args[0]])
             elif node.target is aten.cat.default:
@@ -129,7 +173,8 @@ class EdgeQuantizer(Quantizer):
         users = list(node.users)
         if len(users) == 1 and users[0].target in ACTIVATIONS:
             _mark(node, inputs, None)
-            _mark(users[0], {}, self.activation)
+            gate = users[0].args[1:] == (0.0, 1.0)
+            _mark(users[0], {}, HARD_GATE[self.scheme] if gate else self.activation)
         else:
             _mark(node, inputs, self.activation)
 
@@ -140,52 +185,21 @@ class EdgeQuantizer(Quantizer):
         _mark(node, inputs, shared)
 
 
+def _is_swish(node: fx.Node) -> bool:
+    """X * sigmoid(x), or with the hard one: a product with a gate as large as what it gates."""
+    both = [a for a in node.args[:2] if isinstance(a, fx.Node)]
+    if node.target not in PAIRS or len(both) < 2:
+        return False
+    gates = [a for a in both if a.target in SIGMOIDS or a.args[1:] == (0.0, 1.0)]
+    return bool(gates) and both[0].meta["val"].shape == both[1].meta["val"].shape
+
+
 def _mark(
     node: fx.Node,
     inputs: dict[fx.Node, QuantizationSpecBase | None],
     output: QuantizationSpecBase | None,
 ) -> None:
     node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(dict(inputs), output, _annotated=True)
-
-
-def make_padding_explicit(model: fx.GraphModule) -> None:
-    """conv(x, padding=p, stride>1) -> conv(pad(x, p), padding=0), so that padding is quantised.
-
-    Padding that is given by name (`same`, `valid`) becomes numbers.
-    TFLite's strided convolutions pad on one side only; its converter would otherwise put a float
-    padding between the quantised operators. ONNX folds the padding back into the convolution.
-    """
-    graph, conv = model.graph, aten.conv2d.default
-    for node in [n for n in graph.nodes if n.target in (conv, aten.conv2d.padding)]:
-        names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-        default = dict(zip(names[2:], (None, [1, 1], [0, 0], [1, 1], 1), strict=True))
-        given = default | dict(zip(names, node.args, strict=False)) | node.kwargs
-        top, bottom, left, right = _sides(given)
-        if (top, left) == (bottom, right) and (max(given["stride"]) == 1 or not any((top, left))):
-            given["padding"] = [top, left]
-        else:
-            source, amount = given["input"], [left, right, top, bottom]
-            with graph.inserting_before(node):
-                padded = graph.call_function(aten.pad.default, (source, amount))
-            padded.meta = dict(source.meta)
-            padded.meta["val"] = aten.pad.default(source.meta["val"], amount)
-            given |= {"input": padded, "padding": [0, 0]}
-        node.target, node.args, node.kwargs = conv, tuple(given[name] for name in names), {}
-    graph.lint()
-    model.recompile()
-
-
-def _sides(given: dict[str, Any]) -> tuple[int, int, int, int]:
-    """Top, bottom, left and right padding of a convolution's arguments."""
-    padding = given["padding"]
-    if padding == "valid":
-        return 0, 0, 0, 0
-    if padding == "same":
-        kernel = given["weight"].meta["val"].shape[2:]
-        tall, wide = (d * (k - 1) for d, k in zip(given["dilation"], kernel, strict=True))
-        return tall // 2, tall - tall // 2, wide // 2, wide - wide // 2
-    height, width = padding
-    return height, height, width, width
 
 
 def quantise(
@@ -206,6 +220,7 @@ def quantise(
         for image in images:
             prepared(image)
         converted = convert_pt2e(prepared, fold_quantize=False)
+        drop_clips(converted)
     result = torch.export.export(converted, (images[0],))
     per_channel = torch.ops.quantized_decomposed.quantize_per_channel.default
     weights = [n.args[0] for n in result.graph.nodes if n.target is per_channel]

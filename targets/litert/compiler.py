@@ -4,8 +4,7 @@ Every file takes uint8 `image` and gives float32 `logits`. int8 programs arrive 
 stores the weights as fp16 and computes in the runtime's own precision.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import fx
 
 from edgekit.errors import SpecError
 from edgekit.spec import Artifact, ModelSpec
-from targets.litert import interface
+from targets.litert import interface, layout
 
 FP16_RECIPE = [
     {
@@ -50,16 +49,19 @@ def compile(
     """
     if options:
         raise SpecError(f"litert takes no compiler options, got {sorted(options)}")
-    content = _convert(program, spec)
+    module = program.module(check_guards=False)
+    shuffles = layout.hide_shuffles(module)
+    content = _convert(module, spec)
     content = interface.camera_in_float_out(content, spec.input.name, spec.output.name)
     if spec.precision == "fp16":
         content = _cast_weights(content)
     path = out / "model.tflite"
     path.write_bytes(content)
-    return Artifact(path)
+    notes = (f"{shuffles} transposes: its channel shuffles, which move memory",) if shuffles else ()
+    return Artifact(path, notes)
 
 
-def _convert(program: torch.export.ExportedProgram, spec: ModelSpec) -> bytes:
+def _convert(module: fx.GraphModule, spec: ModelSpec) -> bytes:
     import litert_torch
     from litert_torch.quantize.pt2e_quantizer import (
         PT2EQuantizer,
@@ -67,16 +69,16 @@ def _convert(program: torch.export.ExportedProgram, spec: ModelSpec) -> bytes:
     )
     from litert_torch.quantize.quant_config import QuantConfig
 
-    module = program.module(check_guards=False)
     sample = torch.zeros(spec.input.shape, dtype=torch.uint8)
     settings = None
     if spec.precision == "int8":
         sample = sample.float()
         _take_float(module)
+        _tell_biases_apart(module)
         quantizer = PT2EQuantizer().set_global(get_symmetric_quantization_config())
         settings = QuantConfig(pt2e_quantizer=quantizer)
     try:
-        with _padding_in_nhwc():
+        with layout.taught():
             edge = litert_torch.convert(_Eval(module), (sample,), quant_config=settings)
     except Exception as cause:  # the converter raises many kinds
         lines = str(cause).strip().splitlines() or [type(cause).__name__]
@@ -108,30 +110,21 @@ def _take_float(module: fx.GraphModule) -> None:
     module.recompile()
 
 
-@contextmanager
-def _padding_in_nhwc() -> Iterator[None]:
-    """Teach the converter's layout pass to move zero padding to NHWC.
+def _tell_biases_apart(module: fx.GraphModule) -> None:
+    """Move one value of a bias whose values are all equal by one unit in the last place.
 
-    Without it each padding stays NCHW between two transposes (litert-torch 0.10).
+    The converter (litert-torch 0.10) keeps such a constant as one number, and quantises it with the
+    first channel's scale for all channels: wrong by their ratio.
     """
-    from litert_torch._convert.fx_passes.optimize_layout_transposes_pass import layout_rewrite
-
-    target = torch.ops.aten.constant_pad_nd.default
-    if target in layout_rewrite.rewriters:  # a later litert-torch may know how
-        yield
-        return
-
-    def rewrite(node: fx.Node) -> None:
-        amounts = node.args[1]
-        assert isinstance(amounts, (list, tuple))
-        left_right_top_bottom = [*amounts, 0, 0, 0, 0][:4]
-        node.args = (node.args[0], [0, 0, *left_right_top_bottom], *node.args[2:])
-
-    layout_rewrite.rewriters[target] = rewrite
-    try:
-        yield
-    finally:
-        del layout_rewrite.rewriters[target]
+    layers = (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default)
+    for node in module.graph.nodes:
+        given = node.args[2] if node.target in layers and len(node.args) > 2 else None
+        if isinstance(given, fx.Node) and given.op == "get_attr":
+            owner, _, name = str(given.target).rpartition(".")
+            bias: torch.Tensor = getattr(module.get_submodule(owner), name)
+            if bias.numel() > 1 and bias[0] != 0 and bool((bias == bias[0]).all()):
+                with torch.no_grad():
+                    bias[-1] = torch.nextafter(bias[-1], torch.zeros(()))
 
 
 def _cast_weights(content: bytes) -> bytes:

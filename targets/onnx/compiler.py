@@ -42,8 +42,9 @@ def compile(
     chosen = _options(options)
     model = _export(program, spec, chosen.opset)
     passes.strip_metadata(model)
+    passes.fold_padding(model)
+    passes.pool_globally(model)
     if spec.precision == "int8":
-        passes.fold_padding(model)
         if chosen.activations == "uint8":
             passes.use_uint8_activations(model)
         if spec.scheme == "symmetric":
@@ -56,7 +57,10 @@ def compile(
         raise SpecError(f"the exported ONNX graph is not valid: {cause}") from cause
     path = out / "model.onnx"
     path.write_bytes(model.SerializeToString(deterministic=True))
-    return Artifact(path)
+    shuffle = torch.ops.aten.channel_shuffle.default
+    shuffles = sum(node.target is shuffle for node in program.graph.nodes)
+    notes = (f"{shuffles} transposes: its channel shuffles, which move memory",) if shuffles else ()
+    return Artifact(path, notes)
 
 
 def _options(given: Mapping[str, str | int | float | bool]) -> Options:

@@ -1,6 +1,7 @@
 """Small rewrites of an ONNX graph, each before -> after; all in place unless said."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,39 +21,95 @@ def strip_metadata(model: ModelProto) -> None:
     graph.name = "edgekit"
 
 
-def fold_padding(model: ModelProto) -> None:
-    """DQ -> Pad(0) -> Q -> DQ -> Conv  =>  DQ -> Conv(pads).
+PADDED = ("Conv", "MaxPool", "AveragePool")
 
-    Exact: padding shares its input's scale, and real zero is an integer of it.
+
+def fold_padding(model: ModelProto) -> None:
+    """Pad(0) -> Conv  =>  Conv(pads), also with DQ and Q between; and so for pooling.
+
+    Exact: padding shares its input's scale, and real zero is an integer of it. A max pool's own
+    padding is the lowest number there is: the same where its input is never negative.
     """
     producer = {name: node for node in model.graph.node for name in node.output}
     values = constants(model)
-    for conv in [n for n in model.graph.node if n.op_type == "Conv"]:
-        chain = _upwards(conv, producer, ("DequantizeLinear", "QuantizeLinear", "Pad"))
-        if chain is None:
+    for node in [n for n in model.graph.node if n.op_type in PADDED]:
+        quantised = _upwards(node, producer, ("DequantizeLinear", "QuantizeLinear", "Pad"))
+        chain = quantised or _upwards(node, producer, ("Pad",))
+        if chain is None or not _is_zero_padding(chain[-1], values):
             continue
         pad = chain[-1]
-        amounts = values[pad.input[1]].tolist()  # [n, c, top, left, n, c, bottom, right]
-        value = values.get(pad.input[2]) if len(pad.input) > 2 and pad.input[2] else 0
-        mode = next((a.s for a in pad.attribute if a.name == "mode"), b"constant")
-        if mode != b"constant" or np.any(value) or not _only_around(amounts):
-            continue
         above = producer.get(pad.input[0])
-        if above is None or not _same_quantisation(above, chain[0], values):
+        if quantised and (above is None or not _same_quantisation(above, chain[0], values)):
             continue
-        before = next((a for a in conv.attribute if a.name == "pads"), None)
-        pads = [*amounts[2:4], *amounts[6:8]]
-        if before is not None:
-            pads = [a + b for a, b in zip(pads, before.ints, strict=True)]
-            conv.attribute.remove(before)
-        conv.attribute.append(onnx.helper.make_attribute("pads", pads))
-        conv.input[0] = pad.input[0]
+        if node.op_type == "MaxPool" and not _never_negative(pad, producer, values):
+            continue
+        given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        if given.get("auto_pad", b"NOTSET") != b"NOTSET":
+            continue
+        before = given.get("pads", [0, 0, 0, 0])
+        amounts = values[pad.input[1]].tolist()  # [n, c, top, left, n, c, bottom, right]
+        pads = [a + b for a, b in zip([*amounts[2:4], *amounts[6:8]], before, strict=True)]
+        if node.op_type != "Conv" and (any(before) or not _pool_pads(given, pads)):
+            continue
+        _set(node, "pads", pads)
+        if node.op_type == "AveragePool":
+            _set(node, "count_include_pad", 1)
+        node.input[0] = pad.input[0]
     remove_unused(model)
 
 
+def _pool_pads(given: dict[str, Any], pads: list[int]) -> bool:
+    """Whether a pool may have these: no window may lie in padding alone."""
+    tall, wide = given["kernel_shape"]
+    return not given.get("ceil_mode") and max(pads[::2]) < tall and max(pads[1::2]) < wide
+
+
+def _set(node: NodeProto, name: str, value: int | list[int]) -> None:
+    for attribute in [a for a in node.attribute if a.name == name]:
+        node.attribute.remove(attribute)
+    node.attribute.append(onnx.helper.make_attribute(name, value))
+
+
+def pool_globally(model: ModelProto) -> None:
+    """ReduceMean(height and width, keepdims) => GlobalAveragePool, which has int8 kernels."""
+    values = constants(model)
+    shapes = {
+        v.name: v.type.tensor_type.shape for v in (*model.graph.input, *model.graph.value_info)
+    }
+    for node in [n for n in model.graph.node if n.op_type == "ReduceMean"]:
+        keeps = next((a.i for a in node.attribute if a.name == "keepdims"), 1)
+        axes = values.get(node.input[1]) if len(node.input) > 1 else None
+        dims = len(shapes[node.input[0]].dim) if node.input[0] in shapes else 0
+        if keeps and axes is not None and dims == 4 and sorted(axes % 4) == [2, 3]:
+            node.op_type = "GlobalAveragePool"
+            del node.input[1:], node.attribute[:]
+    remove_unused(model)
+
+
+def _is_zero_padding(pad: NodeProto, values: dict[str, np.ndarray]) -> bool:
+    mode = next((a.s for a in pad.attribute if a.name == "mode"), b"constant")
+    amounts = values.get(pad.input[1])
+    value = values.get(pad.input[2]) if len(pad.input) > 2 and pad.input[2] else 0
+    if amounts is None or value is None or len(pad.input) > 3:  # the fourth: which axes
+        return False
+    return mode == b"constant" and not np.any(value) and _only_around(amounts.tolist())
+
+
+def _never_negative(
+    node: NodeProto, producer: dict[str, NodeProto], values: dict[str, np.ndarray]
+) -> bool:
+    above = producer.get(node.input[0])
+    while above is not None and above.op_type in ("DequantizeLinear", "QuantizeLinear"):
+        above = producer.get(above.input[0])
+    if above is None or above.op_type != "Clip":
+        return above is not None and above.op_type in ("Relu", "Sigmoid")
+    low = values.get(above.input[1]) if len(above.input) > 1 else None
+    return low is not None and bool(np.all(low >= 0))
+
+
 def _only_around(amounts: list[int]) -> bool:
-    """Whether padding adds to height and width alone."""
-    return not any(amounts[i] for i in (0, 1, 4, 5)) and min(amounts) >= 0
+    """Whether padding adds to height and width alone, of (N, C, H, W)."""
+    return len(amounts) == 8 and not any(amounts[i] for i in (0, 1, 4, 5)) and min(amounts) >= 0
 
 
 def _same_quantisation(one: NodeProto, two: NodeProto, values: dict[str, np.ndarray]) -> bool:

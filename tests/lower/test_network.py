@@ -110,7 +110,7 @@ def test_a_batch_norm_elsewhere_stays(small: nn.Module) -> None:
 def test_weights_load_folded_or_not(small: nn.Module, is_folded: bool) -> None:
     stored = fold_batch_norm(copy.deepcopy(small)) if is_folded else small
     torch.manual_seed(99)
-    loaded = load_weights(mobilenet_v2(10, 0.35), arrays(stored), "x.safetensors")
+    loaded = load_weights(mobilenet_v2(10, width_mult=0.35), arrays(stored), "x.safetensors")
     same(small, loaded, 1e-5)
 
 
@@ -120,9 +120,9 @@ def test_num_batches_tracked_may_be_there_or_not(small: nn.Module) -> None:
     assert counters
     for name in counters:
         del tensors[name]
-    same(small, load_weights(mobilenet_v2(10, 0.35), tensors, "x"), 1e-5)
+    same(small, load_weights(mobilenet_v2(10, width_mult=0.35), tensors, "x"), 1e-5)
     tensors[counters[0]] = np.array(3)
-    same(small, load_weights(mobilenet_v2(10, 0.35), tensors, "x"), 1e-5)
+    same(small, load_weights(mobilenet_v2(10, width_mult=0.35), tensors, "x"), 1e-5)
 
 
 @pytest.mark.parametrize("is_folded", [False, True], ids=["unfolded", "folded"])
@@ -139,7 +139,7 @@ def test_the_first_tensor_that_differs_is_named(small: nn.Module, is_folded: boo
         else:
             tensors[name] = change
         with pytest.raises(CheckpointError) as caught:
-            load_weights(mobilenet_v2(10, 0.35), tensors, "mine.safetensors")
+            load_weights(mobilenet_v2(10, width_mult=0.35), tensors, "mine.safetensors")
         assert name in str(caught.value)
         assert says in str(caught.value)
         assert "mine.safetensors" in str(caught.value)
@@ -150,7 +150,7 @@ def test_of_two_wrong_shapes_the_first_in_the_network_is_named(small: nn.Module)
     for name in ("classifier.1.weight", "features.2.conv.0.0.weight"):
         tensors[name] = tensors[name][:-1]
     with pytest.raises(CheckpointError, match="features.2.conv.0.0.weight"):
-        load_weights(mobilenet_v2(10, 0.35), tensors, "x")
+        load_weights(mobilenet_v2(10, width_mult=0.35), tensors, "x")
 
 
 def test_camera_input_normalises_as_numpy_does() -> None:

@@ -10,7 +10,8 @@ from edgekit.device.golden import difference
 from edgekit.errors import SpecError
 from edgekit.lower import export, parity
 from edgekit.lower.network import CameraInput
-from edgekit.lower.quantise import make_padding_explicit, quantise
+from edgekit.lower.integer import make_padding_explicit
+from edgekit.lower.quantise import quantise
 from edgekit.spec import ImageSpec, Scheme
 
 aten = torch.ops.aten

@@ -55,7 +55,7 @@ def networks(images: Images) -> dict[str, Network]:
     """With seeded weights; batch norm has the statistics of the images. Not to be changed."""
     made: dict[str, nn.Module] = {}
     torch.manual_seed(0)
-    made["mobilenet_v2"] = settled(mobilenet_v2(len(LABELS), 0.35), images)
+    made["mobilenet_v2"] = settled(mobilenet_v2(len(LABELS), width_mult=0.35), images)
     made["squeezenet1_1"] = squeezenet1_1(len(LABELS)).eval()
     nn.init.normal_(made["squeezenet1_1"].get_parameter("classifier.1.weight"), 0, 0.1)
     return {name: Network(name, m, IMAGE, LABELS, {}, "") for name, m in made.items()}
