@@ -7,7 +7,12 @@ from torch import Tensor, nn
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
-    """Round channels to a multiple of `divisor`, never more than 10 % below `value`."""
+    """Round channels to a multiple of `divisor`, never more than 10 % below `value`.
+
+    Raises ValueError: `value` is not above 0, as with a negative width multiplier.
+    """
+    if value <= 0:
+        raise ValueError(f"{value} channels: a width multiplier has to be above 0")
     rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * value else rounded
 

@@ -66,6 +66,9 @@ class MobileNetV1(nn.Module):
         width_mult: the paper's alpha, of all channels: 1, 0.75, 0.5 or 0.25 there.
         stem_stride: stride of the first convolution, 2 in the paper.
         dropout: before the classifier, 0.001 in the original code.
+
+    Raises:
+        ValueError: `width_mult` is not above 0.
     """
 
     def __init__(
@@ -77,6 +80,8 @@ class MobileNetV1(nn.Module):
         dropout: float = 0.001,
     ):
         super().__init__()
+        if width_mult <= 0:
+            raise ValueError(f"width_mult has to be above 0, but is {width_mult}")
         channels = max(8, int(32 * width_mult))
         features: list[nn.Module] = [ConvBNAct(in_channels, channels, 3, stem_stride, norm=norm)]
         for c, stride in BLOCKS:

@@ -55,9 +55,9 @@ class MobileNetV2(nn.Module):
     Args:
         num_classes: size of the last layer; 0 builds none, and gives the pooled (N, 1280) features.
         in_channels: of the image, 3 for RGB.
-        width_mult: the paper's width multiplier; all channels but the last 1280 scale with it.
+        width_mult: the paper's width multiplier, of all channels; below 1 the last stay 1280.
         stem_stride: stride of the first convolution, 2 in the paper.
-        dropout: before the classifier, 0.2 in the paper's training.
+        dropout: before the classifier, 0.2 in the original code.
     """
 
     def __init__(

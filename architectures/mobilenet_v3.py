@@ -4,10 +4,10 @@ Paper: https://arxiv.org/abs/1905.02244
 Original code: https://github.com/tensorflow/models/tree/master/research/slim/nets/mobilenet
 
 Module names, batch norm (eps 0.001, momentum 0.01) and initialisation follow torchvision, so its
-checkpoints load as they are. Where torchvision and the paper differ, torchvision is followed: all
-layers scale with `width_mult`, also the last two, which the original code never narrows. Padding
-is even on both sides; the original pads one more below and to the right. `stem_stride=1`, for
-inputs of about 64 pixels, is ours.
+checkpoints load as they are. Where torchvision and the original code differ, torchvision is
+followed: all layers scale with `width_mult`, also the classifier's hidden one, which the original
+can keep whole. Padding is even on both sides; the original pads one more below and to the right.
+`stem_stride=1`, for inputs of about 64 pixels, is ours.
 """
 
 from functools import partial

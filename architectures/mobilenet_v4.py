@@ -105,7 +105,7 @@ class ConvNorm(nn.Sequential):
 class UniversalInvertedBottleneck(nn.Module):
     """[depthwise] -> expand 1x1 -> [depthwise] -> linear projection 1x1; a skip joins the ends.
 
-    Either depthwise convolution may be left out (kernel 0), and the search chooses (section 3.1):
+    Either depthwise convolution may be left out (kernel 0), and the search chooses (section 4):
 
         first  middle
         no     yes     IB, MobileNetV2's inverted bottleneck: mixes space where it is wide

@@ -17,8 +17,8 @@ from architectures._layers import pyramid
 
 __all__ = ("mobileone_s0",)
 
-# Table 2: output channels, pairs of blocks; the first of a stage has stride 2. Table 3, S0: each
-# stage's width multiplier, and k, the number of branches of the same kind.
+# The paper's specifications: output channels, pairs of blocks; the first of a stage has stride 2.
+# Of S0: each stage's width multiplier, and k, the number of branches of the same kind.
 STAGES = ((64, 2), (128, 8), (256, 10), (512, 1))
 S0_WIDTHS = (0.75, 1.0, 1.0, 2.0)
 S0_BRANCHES = 4

@@ -18,8 +18,8 @@ from safetensors.numpy import load as parse_tensors
 from safetensors.numpy import save as serialise_tensors
 
 from edgekit import values
-from edgekit.errors import CheckpointError, StorageError, UnknownName
-from edgekit.published import catalogue
+from edgekit.errors import CheckpointError, InputError, StorageError, UnknownName
+from edgekit.published import Published, catalogue
 from edgekit.spec import ImageSpec
 
 SCHEMA = 1
@@ -155,6 +155,22 @@ def check_name(path: Path) -> None:
     """Whether weights may be written under this name; raises CheckpointError."""
     if path.suffix != ".safetensors":
         raise CheckpointError(f"'{path}' is not the name of a .safetensors file; give one with -o")
+
+
+def check_free(path: Path, otherwise: str = "remove it first") -> None:
+    """Whether neither weights nor a card would be replaced; raises InputError."""
+    for each in (path, card_path(path)):
+        if each.exists():
+            raise InputError(f"{each} exists; give another file with -o, or {otherwise}")
+
+
+def is_from(path: Path, entry: Published) -> bool:
+    """Whether `path` holds what was imported from `entry`, whole."""
+    try:
+        card = read(path).card
+    except CheckpointError:
+        return False
+    return card is not None and entry.url in card.trained_on
 
 
 def digest(path: Path) -> str:

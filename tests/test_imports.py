@@ -48,6 +48,7 @@ def device_modules() -> list[str]:
         *(ROOT / "edgekit").glob("*.py"),
         *(ROOT / "edgekit" / "device").rglob("*.py"),
         *(ROOT / "edgekit" / "cli").rglob("*.py"),
+        *(ROOT / "edgekit" / "weights" / f"{name}.py" for name in ("fetch", "https", "download")),
         *(ROOT / "targets").glob("*/session.py"),
     ]
     names = (".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sorted(files))

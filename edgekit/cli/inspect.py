@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from edgekit.bundle import Bundle
-    from edgekit.lower.cost import Cost
+    from edgekit.cost.layers import Cost
     from edgekit.lower.network import Network
     from edgekit.lower.sketch import Flow
 
@@ -152,8 +152,8 @@ def _inspect_model(name: str, argument: list[str], size: str | None, json: bool)
 
     if find_spec("torch") is None:
         raise MissingPackage("torch", "host", f"inspecting the network '{name}'")
+    from edgekit.cost.layers import cost
     from edgekit.lower import sketch
-    from edgekit.lower.cost import cost
     from edgekit.lower.plan import parse_arguments
 
     network = sketch.sketch(
@@ -186,7 +186,7 @@ def _inspect_model(name: str, argument: list[str], size: str | None, json: bool)
 
 def _print_network(network: "Network", found: "Cost", flow: "Flow", unfolded: int | None) -> None:
     from edgekit.cli.show import print_facts
-    from edgekit.lower import cost, memory, receptive
+    from edgekit.cost import layers, memory, receptive
 
     size = f"{network.image.width}x{network.image.height}"
     peak, field = flow.peak, flow.field
@@ -213,7 +213,7 @@ def _print_network(network: "Network", found: "Cost", flow: "Flow", unfolded: in
     print()
     _print_layers(found)
     print()
-    for line in (cost.COUNTED, memory.COUNTED, receptive.COUNTED):
+    for line in (layers.COUNTED, memory.COUNTED, receptive.COUNTED):
         print(fill(line, 100))
     for line in flow.unknown:
         print(f"unknown: {line}")

@@ -1,6 +1,7 @@
 """`edgekit weights`: bring in checkpoints that others made."""
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,8 +60,8 @@ def import_(
     from edgekit.values import read_toml
 
     _needs_torch("importing weights")
-    from edgekit.lower.adopt import Origin, adopt
     from edgekit.lower.plan import parse_arguments
+    from edgekit.weights.adopt import Origin, adopt
 
     origin = Origin(
         architecture=architecture,
@@ -136,25 +137,26 @@ def pull(
     """
     from edgekit import checkpoint
     from edgekit.cli.watch import watching
-    from edgekit.download import download
     from edgekit.published import find
+    from edgekit.weights.download import alone, download, is_folder
 
     entry = find(name)
     wanted = out or checkpoint.folder() / f"{name}.safetensors"
     checkpoint.check_name(wanted)
-    if wanted.exists() and checkpoint.read(wanted).card is not None:
-        _say(f"{wanted} is here already; remove it to fetch it anew")
-        print(wanted)
-        return
     folder = checkpoint.folder() / "downloads"
-    with watching() as watch:
-        file = download(entry, folder, watch, mirror, sha256)
-    _needs_torch(f"importing {file}, which is fetched and right,")
-    from edgekit.lower.adopt import Origin, adopt
+    with watching() as watch, nullcontext() if is_folder(mirror or "") else alone(folder, watch):
+        if checkpoint.is_from(wanted, entry):
+            watch.line(f"{wanted} is here already; remove it to fetch it anew")
+        else:
+            if out:
+                checkpoint.check_free(out)
+            file = download(entry, folder, watch, mirror, sha256)
+            _needs_torch(f"importing {file}, which is fetched and right,")
+            from edgekit.weights.adopt import Origin, adopt
 
-    adopt(file, Origin.of(entry), wanted, _say, labels, force=True)
-    if file.parent == folder:
-        file.unlink()
+            adopt(file, Origin.of(entry), wanted, watch.line, labels, force=True)
+            if file.parent == folder:
+                file.unlink()
     print(wanted)
 
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from edgekit import bundle
 from edgekit.bundle import Bundle
+from edgekit.cost.layers import cost
 from edgekit.device.golden import run_image
 from edgekit.errors import InputError, StorageError
 from edgekit.lower import calibrate, export, parity, report
 from edgekit.lower.calibrate import Images
-from edgekit.lower.cost import cost
 from edgekit.lower.load import load_network
 from edgekit.lower.network import Network
 from edgekit.lower.plan import Plan, Request, make_plan

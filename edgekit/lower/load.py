@@ -1,6 +1,7 @@
 """Find a network and its weights: by an architecture's name, a checkpoint, or a user's function."""
 
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from edgekit.lower.guess import guess_arguments
 from edgekit.lower.network import Argument, Network, fold_batch_norm, load_weights
 from edgekit.manifest import Accuracy
 from edgekit.published import IMAGENET as IMAGENET
+from edgekit.published import catalogue
 from edgekit.spec import ImageSpec
 
 
@@ -42,7 +44,10 @@ def load_network(
     Raises:
         UnknownName, CheckpointError, SpecError, InputError: with what to do.
     """
-    if model is not None and weights == untrained.NAME and ":" not in model:
+    if weights == untrained.NAME:
+        if model not in plugins.architectures():
+            kind = "architecture (--weights random needs one by name)"
+            raise UnknownName(kind, model or "", plugins.architectures())
         return _untrained(model, labels, image or IMAGENET, dict(arguments or {}))
     model, stored = _find(model, weights)
     card = stored.card if stored else None
@@ -96,6 +101,8 @@ def _find(model: str | None, weights: str | None) -> tuple[str, Checkpoint | Non
             )
         return stored.card.architecture, stored
     if ":" not in model and model not in plugins.architectures():
+        if any(entry.name == model for entry in catalogue().checkpoints):
+            checkpoint.resolve(model)  # says how to fetch it
         raise UnknownName("model", model, (*plugins.architectures(), *checkpoint.names()))
     if weights is not None:
         return model, checkpoint.read(checkpoint.resolve(weights))
@@ -139,11 +146,17 @@ def _is_checkpoint(model: str) -> bool:
 def build_network(name: str, arguments: Mapping[str, Argument]) -> nn.Module:
     """An architecture with random weights, in eval mode; SpecError for wrong arguments."""
     builder = plugins.architecture(name)
+    for key, parameter in inspect.signature(builder).parameters.items():
+        if isinstance(parameter.default, int | float) and isinstance(arguments.get(key), str):
+            raise SpecError(
+                f"architecture '{name}' takes a number for {key}, as {key}={parameter.default}; "
+                f"'{arguments[key]}' is text"
+            )
     try:
         module = builder(**arguments)
-    except TypeError as cause:
+    except (TypeError, ValueError, RuntimeError, OverflowError, ZeroDivisionError) as cause:
         raise SpecError(
-            f"architecture '{name}' does not take {dict(arguments)}: {cause}"
+            f"architecture '{name}' does not take {dict(arguments)}: {_kind(cause)}"
         ) from cause
     assert isinstance(module, nn.Module)
     return module.eval()

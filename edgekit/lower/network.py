@@ -82,6 +82,7 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
         # One that wants arguments is something else: a variational autoencoder's has that name.
         if callable(change) and not _defaults(change)[1]:
             change()
+    module.eval()  # the new parts, too
     for conv_name, norm_name in _pairs(module):
         conv, norm = module.get_submodule(conv_name), module.get_submodule(norm_name)
         if (
@@ -90,7 +91,7 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
             and _are_plain(conv, norm)
         ):
             module.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))
-            module.set_submodule(norm_name, nn.Identity())
+            module.set_submodule(norm_name, nn.Identity().eval())
     return module
 
 

@@ -32,10 +32,6 @@ LOWERED: dict[Precision, tuple[float, float, float]] = {
 """Another runtime; of int8 the least that is asked, see `lowered_limits`."""
 QUANTISED = (0.5, 10.0, 0.6)
 """Float against int8, both in torch."""
-UNTRAINED = (2.0, 1.0, 0.0)
-"""`QUANTISED` for random weights: each layer of such a network passes all noise on, where a trained
-one has learned to keep what matters, and its largest logit means nothing. Logits that have nothing
-to do with each other are 3 dB below zero."""
 MARGIN = 6.0
 """dB by which a lowered int8 program may be further from the quantised one than that is from float.
 Measured: right builds are 0 to 7 dB nearer, a dropped bias or permuted weights 15 to 30 dB off."""
@@ -47,14 +43,9 @@ def tolerance(limits: tuple[float, float, float], expected: np.ndarray) -> Toler
     return Tolerance(_round(relative * float(np.abs(expected).max())), snr_db, agreement)
 
 
-def exact_limits(trained: bool) -> tuple[float, float, float]:
-    """Limits of the hop to the exported program."""
-    return EXACT if trained else (*EXACT[:2], 0.0)
-
-
-def quantised_limits(trained: bool) -> tuple[float, float, float]:
-    """Limits of the hop from float to int8, both in torch."""
-    return QUANTISED if trained else UNTRAINED
+def judged(limits: tuple[float, float, float], trained: bool) -> tuple[float, float, float]:
+    """The limits for this network: of random weights, the largest logit means nothing."""
+    return limits if trained else (*limits[:2], 0.0)
 
 
 def lowered_limits(
@@ -67,10 +58,8 @@ def lowered_limits(
     """
     relative, snr_db, agreement = LOWERED[precision]
     if quantised is not None:
-        least = snr_db if trained else UNTRAINED[1]
-        snr_db = round(max(least, quantised.snr_db - MARGIN), 1)
-        relative = relative if trained else UNTRAINED[0]
-    return relative, snr_db, agreement if trained else 0.0
+        snr_db = round(max(snr_db, quantised.snr_db - MARGIN), 1)
+    return judged((relative, snr_db, agreement), trained)
 
 
 def check_hop(

@@ -77,7 +77,7 @@ def _exported(
     """The hop, and the exported program's logits."""
     expected = parity.run_module(eager, inputs)
     found = parity.run_module(program.module(check_guards=False), inputs)
-    allowed = parity.tolerance(parity.exact_limits(trained), expected)
+    allowed = parity.tolerance(parity.judged(parity.EXACT, trained), expected)
     few = inputs[:FEW]
     hop = parity.check_hop(
         "eager -> exported", expected, found, allowed,
@@ -103,7 +103,7 @@ def _quantised(
     evened = torch.export.export(level, (tensors[0],))
     result = quantise(evened.module(check_guards=False), tensors, plan.target.scheme)
     found = parity.run_module(result.module(check_guards=False), inputs)
-    allowed = parity.tolerance(parity.quantised_limits(trained), expected)
+    allowed = parity.tolerance(parity.judged(parity.QUANTISED, trained), expected)
     few = inputs[:FEW]
     hop = parity.check_hop(
         "exported -> quantised", expected, found, allowed,

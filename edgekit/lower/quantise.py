@@ -199,7 +199,15 @@ def _mark(
     inputs: dict[fx.Node, QuantizationSpecBase | None],
     output: QuantizationSpecBase | None,
 ) -> None:
-    node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(dict(inputs), output, _annotated=True)
+    """Annotate; an input whose scale is fixed where it is made, as a gate's is, keeps that one."""
+    inputs = {source: _fixed_output(source) or spec for source, spec in inputs.items()}
+    node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(inputs, output, _annotated=True)
+
+
+def _fixed_output(node: fx.Node) -> FixedQParamsQuantizationSpec | None:
+    annotation = node.meta.get(Q_ANNOTATION_KEY)
+    made = annotation.output_qspec if annotation else None
+    return made if isinstance(made, FixedQParamsQuantizationSpec) else None
 
 
 def quantise(

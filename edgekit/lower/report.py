@@ -9,8 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
+from edgekit.cost.layers import Cost
 from edgekit.device.golden import run_input
-from edgekit.lower.cost import Cost
 from edgekit.manifest import Manifest
 from edgekit.spec import Session
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from torch import nn
 
 from edgekit import plugins
+from edgekit.cost import memory, receptive
+from edgekit.cost.graph import trace
 from edgekit.errors import EdgekitError, InputError
-from edgekit.lower import memory, receptive
-from edgekit.lower.graph import trace
 from edgekit.lower.load import (
     IMAGENET,
     build_network,

@@ -57,7 +57,7 @@ def compile(
         content = _cast_weights(content)
     path = out / "model.tflite"
     path.write_bytes(content)
-    notes = (f"{shuffles} transposes: its channel shuffles, which move memory",) if shuffles else ()
+    notes = (f"channel shuffles: {shuffles}, a transpose each",) if shuffles else ()
     return Artifact(path, notes)
 
 

@@ -59,7 +59,7 @@ def compile(
     path.write_bytes(model.SerializeToString(deterministic=True))
     shuffle = torch.ops.aten.channel_shuffle.default
     shuffles = sum(node.target is shuffle for node in program.graph.nodes)
-    notes = (f"{shuffles} transposes: its channel shuffles, which move memory",) if shuffles else ()
+    notes = (f"channel shuffles: {shuffles}, a transpose each",) if shuffles else ()
     return Artifact(path, notes)
 
 

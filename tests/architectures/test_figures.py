@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from edgekit import plugins
-from edgekit.lower.cost import cost
+from edgekit.cost.layers import cost
 from edgekit.spec import ImageSpec
 
 Arguments = dict[str, Any]

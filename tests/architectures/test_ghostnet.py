@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from architectures.ghostnet import GhostModule, ghostnet_050, ghostnet_100, ghostnet_130
-from edgekit.lower.cost import cost
+from edgekit.cost.layers import cost
 from edgekit.spec import ImageSpec
 
 

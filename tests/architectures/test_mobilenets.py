@@ -1,9 +1,13 @@
 """What is particular to MobileNetV1, V3 and V4."""
 
+from collections.abc import Callable
+
+import pytest
 import torch
 from torch import nn
 
 from architectures.mobilenet_v1 import DepthwiseSeparable, mobilenet_v1
+from architectures.mobilenet_v2 import mobilenet_v2
 from architectures.mobilenet_v3 import SqueezeExcitation, mobilenet_v3_large, mobilenet_v3_small
 from architectures.mobilenet_v4 import UniversalInvertedBottleneck, mobilenetv4_conv_small
 
@@ -19,6 +23,13 @@ def test_minimalistic_v3_has_only_what_any_hardware_has() -> None:
         kernels = {m.kernel_size for m in plain.modules() if isinstance(m, nn.Conv2d)}
         assert kernels == {(1, 1), (3, 3)}
         assert kinds(builder()) >= {SqueezeExcitation, nn.Hardswish, nn.Hardsigmoid}
+
+
+@pytest.mark.parametrize("builder", [mobilenet_v1, mobilenet_v2, mobilenet_v3_small])
+@pytest.mark.parametrize("width_mult", [0, -1])
+def test_a_width_is_above_0(builder: Callable[..., nn.Module], width_mult: float) -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        builder(width_mult=width_mult)
 
 
 def test_v3_uses_the_piecewise_formulas() -> None:

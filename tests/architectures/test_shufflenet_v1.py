@@ -6,7 +6,7 @@ from torch import nn
 
 from architectures._layers import channel_shuffle
 from architectures.shufflenet_v1 import ShuffleUnit, shufflenet_v1
-from edgekit.lower.cost import cost
+from edgekit.cost.layers import cost
 from edgekit.spec import ImageSpec
 
 # The paper's table 1 for 1x, the table of the authors' repository for other scales:

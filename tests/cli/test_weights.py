@@ -127,6 +127,27 @@ def test_pull_from_a_folder(edgekit: Edgekit, entry: Published, pth: Path, tmp_p
     assert pth.exists()
 
 
+def test_pull_replaces_nothing_of_the_users(
+    edgekit: Edgekit, entry: Published, server: Any, tmp_path: Path
+) -> None:
+    for name in ("mine.safetensors", "mine.json"):
+        (tmp_path / name).write_text("mine")
+        end = edgekit("weights", "pull", NAME, "-o", tmp_path / "mine.safetensors")
+        assert (end.code, end.out) == (2, "")
+        assert f"{name} exists" in end.err
+        (tmp_path / name).unlink()
+    assert server.asked == []
+
+
+def test_pull_mends_a_damaged_checkpoint(edgekit: Edgekit, entry: Published, folder: Path) -> None:
+    out = folder / f"{NAME}.safetensors"
+    folder.mkdir()
+    out.write_bytes(b"damaged")
+    end = edgekit("weights", "pull", NAME)
+    assert (end.code, end.out) == (0, f"{out}\n")
+    assert checkpoint.is_from(out, entry)
+
+
 def test_pull_refuses_wrong_bytes(
     edgekit: Edgekit, entry: Published, server: Any, folder: Path
 ) -> None:
@@ -165,7 +186,7 @@ def test_pull_without_torch_keeps_the_file_and_names_the_extra(
 
 def test_listing_and_fetching_load_no_torch() -> None:
     code = (
-        "import sys, edgekit.download\nfrom edgekit.cli.main import main\n"
+        "import sys, edgekit.weights.download\nfrom edgekit.cli.main import main\n"
         "main(['weights', 'list'])\nassert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

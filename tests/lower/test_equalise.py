@@ -1,4 +1,5 @@
 import copy
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -245,7 +246,49 @@ def joined_from_behind(net: Odd, x: Tensor) -> Tensor:
     return end(net, net.third(torch.cat((torch.relu(net.skip(x)), x), dim=-3)))
 
 
+def excited(net: Odd, x: Tensor) -> Tensor:
+    x = torch.relu(net.first(x))
+    gate = torch.sigmoid(net.skip(x.mean((2, 3), keepdim=True)))
+    return end(net, gate * x)
+
+
+def excited_by_itself(net: Odd, x: Tensor) -> Tensor:
+    x = torch.relu(net.first(x))
+    return end(net, x * x.mean((2, 3), keepdim=True))
+
+
+def excited_by_one_number(net: Odd, x: Tensor) -> Tensor:
+    y = torch.relu(net.first(x))
+    return end(net, y * torch.sigmoid(net.plane(x)).mean((2, 3), keepdim=True))
+
+
+def times_itself(net: Odd, x: Tensor) -> Tensor:
+    x = torch.relu(net.first(x))
+    return end(net, x * x)
+
+
+def times_another(net: Odd, x: Tensor) -> Tensor:
+    return end(net, torch.relu(net.first(x)) * torch.sigmoid(net.first(x)))
+
+
+def times_a_parameter(net: Odd, x: Tensor) -> Tensor:
+    return end(net, net.offset * torch.relu(net.first(x)))
+
+
+def gates_multiplied(net: Odd, x: Tensor) -> Tensor:
+    x = torch.relu(net.first(x)).mean((2, 3), keepdim=True)
+    return end(net, x * torch.sigmoid(net.skip(x)))
+
+
+def made_weight(net: Odd, x: Tensor) -> Tensor:
+    x = torch.relu(net.first(x))
+    weight = net.skip.weight - net.skip.weight.mean((1, 2, 3), keepdim=True)
+    return end(net, torch.relu(nn.functional.conv2d(x, weight, net.skip.bias)))
+
+
 ODD = (
+    *(excited, excited_by_itself, excited_by_one_number, times_itself, times_another),
+    *(times_a_parameter, gates_multiplied, made_weight),
     *(joined, joined_with_itself, joined_and_passed_by, joined_of_joined, sum_of_joined),
     *(joined_below, joined_from_behind),
     *(sigmoid, shared_weight, half_a_sum, plus_a_number, plus_a_parameter, plus_one_plane),
@@ -266,6 +309,33 @@ def test_whatever_lies_between_the_outputs_stay(
     before, after = outputs(module, tensors[:8]), outputs(equalise(module, tensors), tensors[:8])
     assert before.abs().max() > 1e-6
     assert (before - after).abs().max() <= 1e-4 * before.abs().max()
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_squeeze_and_excite_passes_a_scale(
+    monkeypatch: pytest.MonkeyPatch, tensors: list[Tensor], swapped: bool
+) -> None:
+    def forward(net: Odd, x: Tensor) -> Tensor:
+        x = torch.relu(net.first(x))
+        gate = torch.sigmoid(net.skip(x.mean((2, 3), keepdim=True)))
+        return end(net, gate * x if swapped else x * gate)
+
+    torch.manual_seed(0)
+    monkeypatch.setattr(Odd, "forward", forward)
+    module = exported(uneven(Odd()))
+    spaces = [s for s in find_spaces(module.graph) if len(s.nodes) > 3]
+    (space,) = spaces
+    kinds = Counter(str(part.node.target) for part in space.nodes)
+    assert kinds == {
+        f"aten.{name}": 1 for name in ("conv2d.default", "relu.default", "mean.dim", "mul.Tensor")
+    }
+    users = {str(part.node.args[1]) for part in space.users}
+    assert users == {"network_skip_weight", "network_second_weight"}
+    before, level = outputs(module, tensors[:8]), equalise(module, tensors)
+    assert (before - outputs(level, tensors[:8])).abs().max() <= 1e-4 * before.abs().max()
+    assert not torch.equal(
+        level.get_parameter("network.second.weight"), module.get_parameter("network.second.weight")
+    )
 
 
 def test_a_channel_that_is_always_zero_stays_finite(mixed: Network, tensors: list[Tensor]) -> None:

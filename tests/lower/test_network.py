@@ -1,12 +1,14 @@
 import copy
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from architectures.mobilenet_v2 import mobilenet_v2
 from edgekit import checkpoint
@@ -85,7 +87,7 @@ def same(first: nn.Module, second: nn.Module, relative: float) -> None:
 def test_folding_keeps_the_outputs_and_leaves_no_batch_norm(small: nn.Module) -> None:
     folded = fold_batch_norm(copy.deepcopy(small))
     assert not [m for m in folded.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert not folded.training
+    assert not any(m.training for m in folded.modules())
     same(small, folded, 1e-5)
 
 
@@ -104,6 +106,263 @@ def test_a_batch_norm_elsewhere_stays(small: nn.Module) -> None:
     folded = fold_batch_norm(copy.deepcopy(module))
     assert [type(m) for m in folded.children()] == [type(m) for m in module.children()]
     same(module, folded, 1e-6)
+
+
+class Parts(nn.Module):
+    """Two convolutions of 4 channels and two batch norms, which a test's `body` uses."""
+
+    def __init__(self, body: Callable[["Parts", Tensor], Any]) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3)
+        self.conv: Any = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.norm: Any = nn.BatchNorm2d(4)
+        self.other = nn.BatchNorm2d(4)
+        self.body = body
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        found: Tensor = self.body(self, self.stem(x))
+        return found if mask is None else found * mask
+
+
+Body = Callable[[Parts, Tensor], Any]
+
+
+def folded(body: Body, change: Callable[[Parts], None] = lambda parts: None) -> nn.Module:
+    """With batch norm folded, found to compute the same."""
+    torch.manual_seed(0)
+    module = Parts(body)
+    uneven(module)
+    change(module)
+    result = fold_batch_norm(copy.deepcopy(module))
+    same(module, result, 1e-5)
+    return result
+
+
+def norms(module: nn.Module) -> list[str]:
+    return [n for n, part in module.named_modules() if isinstance(part, nn.BatchNorm2d)]
+
+
+def residual(m: Parts, x: Tensor) -> Any:
+    return torch.relu(m.norm(m.conv(x))) + x
+
+
+def in_a_loop(m: Parts, x: Tensor) -> Any:
+    for layer in (m.conv, m.norm):
+        x = layer(x)
+    return x
+
+
+@pytest.mark.parametrize("body", [residual, in_a_loop])
+def test_a_batch_norm_is_folded_wherever_it_takes_a_convolutions_output(body: Body) -> None:
+    result = folded(body)
+    assert norms(result) == ["other"], "nobody uses it"
+    assert isinstance(result.norm, nn.Identity)
+    assert isinstance(result.conv, nn.Conv2d)
+    assert result.conv.bias is not None
+
+
+def read_twice(m: Parts, x: Tensor) -> Any:
+    x = m.conv(x)
+    return m.norm(x) + x
+
+
+def changed_between(m: Parts, x: Tensor) -> Any:
+    x = m.conv(x)
+    x += 1
+    return m.norm(x)
+
+
+def two_norms(m: Parts, x: Tensor) -> Any:
+    x = m.conv(x)
+    return m.norm(x) - m.other(x)
+
+
+def convolution_run_twice(m: Parts, x: Tensor) -> Any:
+    return m.norm(m.conv(x)) + m.other(m.conv(x + 1))
+
+
+def norm_run_twice(m: Parts, x: Tensor) -> Any:
+    return m.norm(m.conv(x)) + m.norm(x)
+
+
+def weight_read_elsewhere(m: Parts, x: Tensor) -> Any:
+    return m.norm(m.conv(x)) + nn.functional.conv2d(x, m.conv.weight, padding=1)
+
+
+def scale_read_elsewhere(m: Parts, x: Tensor) -> Any:
+    return m.norm(m.conv(x)) * m.norm.weight.sum()
+
+
+def activation_between(m: Parts, x: Tensor) -> Any:
+    return m.norm(torch.relu(m.conv(x)))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(read_twice, changed_between, two_norms, convolution_run_twice, norm_run_twice),
+        *(weight_read_elsewhere, scale_read_elsewhere, activation_between),
+    ],
+    ids=lambda body: body.__name__,
+)
+def test_what_something_else_reads_is_not_folded(body: Body) -> None:
+    assert norms(folded(body)) == ["norm", "other"]
+
+
+class Activated(nn.BatchNorm2d):
+    def forward(self, input: Tensor) -> Tensor:
+        return torch.relu(super().forward(input))
+
+
+class Standardised(nn.Conv2d):
+    def forward(self, input: Tensor) -> Tensor:
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return nn.functional.conv2d(input, weight / weight.std(), self.bias, padding=1)
+
+
+def activated(m: Parts) -> None:
+    m.norm = uneven(Activated(4))
+
+
+def standardised(m: Parts) -> None:
+    m.conv = Standardised(4, 4, 3, padding=1)
+
+
+def of_the_batch(m: Parts) -> None:
+    m.norm = nn.BatchNorm2d(4, track_running_stats=False).eval()
+
+
+def doubled(conv: nn.Module, given: object, result: Tensor) -> Tensor:
+    return 2 * result
+
+
+def hooked(m: Parts) -> None:
+    m.conv.register_forward_hook(doubled)
+
+
+def parametrised(m: Parts) -> None:
+    nn.utils.parametrizations.weight_norm(m.conv)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [activated, standardised, of_the_batch, hooked, parametrised],
+    ids=lambda change: change.__name__,
+)
+@pytest.mark.parametrize("traced", [True, False])
+def test_a_layer_that_does_more_is_not_folded(
+    change: Callable[[Parts], None], traced: bool
+) -> None:
+    def changed(m: Parts) -> None:
+        change(m)
+        m.conv = nn.Sequential(m.conv, m.norm)
+        m.norm = nn.Identity()
+
+    def body(m: Parts, x: Tensor) -> Any:
+        if not traced and x.sum() > 1e9:
+            x = x + 1
+        return m.conv(x) + x
+
+    assert "conv.1" in norms(folded(body, changed))
+
+
+def branching(m: Parts, x: Tensor) -> Any:
+    return m.conv(x) if x.sum() < 1e9 else m.other(m.conv(x))
+
+
+def shared(m: Parts) -> None:
+    one, two = uneven(nn.BatchNorm2d(4)), uneven(nn.BatchNorm2d(4))
+    m.conv = nn.Sequential(nn.Sequential(m.conv, one), nn.Sequential(m.conv, two))
+
+
+class Reversed(nn.Sequential):
+    def forward(self, input: Tensor) -> Tensor:
+        for layer in reversed(list(self)):
+            input = layer(input)
+        return input
+
+
+def backwards(m: Parts) -> None:
+    m.conv = Reversed(m.conv, uneven(nn.BatchNorm2d(4)))
+
+
+def one_after_another(m: Parts) -> None:
+    m.conv = nn.Sequential(m.conv, m.norm)
+    m.norm = nn.BatchNorm2d(4)
+
+
+def test_where_forward_cannot_be_traced_sequences_are_folded() -> None:
+    assert norms(folded(branching, one_after_another)) == ["norm", "other"], "those that are unused"
+    assert {"conv.0.1", "conv.1.1"} <= set(norms(folded(branching, shared)))
+    assert "conv.1" in norms(folded(branching, backwards))
+
+
+def test_an_optional_input_is_not_given() -> None:
+    """Symbols would take the branch of a mask that is there."""
+
+    class Masked(Parts):
+        def forward(self, x: Tensor, mask: Tensor | None = None) -> Any:
+            x = self.conv(self.stem(x))
+            return self.norm(x) if mask is not None else self.norm(x) + x
+
+    torch.manual_seed(0)
+    module = Masked(residual)
+    uneven(module)
+    result = fold_batch_norm(copy.deepcopy(module))
+    same(module, result, 1e-5)
+    assert "norm" in norms(result)
+
+
+class Branches(nn.Module):
+    """As in MobileOne: several in training, one on a device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+        self.merged: nn.Conv2d | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.merged(x) if self.merged else self.one(x) + self.two(x)
+        return found
+
+    def reparameterize(self, names: tuple[str, ...] = ("weight", "bias")) -> None:
+        if self.merged is None:
+            self.merged = nn.Conv2d(3, 4, 1)
+            for name in names:
+                parts = self.one.get_parameter(name) + self.two.get_parameter(name)
+                self.merged.get_parameter(name).data = parts.detach()
+            del self.one, self.two
+
+
+class Autoencoder(nn.Module):
+    """Whose method of that name is another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.conv(x)
+        return found
+
+    def reparameterize(self, mean: Tensor, log_variance: Tensor) -> Tensor:
+        raise AssertionError("not asked for")
+
+
+def test_parts_take_their_deploy_form() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(Branches(), nn.BatchNorm2d(4))
+    uneven(module)
+    result = fold_batch_norm(copy.deepcopy(module))
+    same(module, result, 1e-5)
+    assert set(result.state_dict()) == {"0.merged.weight", "0.merged.bias"}
+    again = fold_batch_norm(copy.deepcopy(result))
+    same(result, again, 0)
+
+
+def test_another_method_of_that_name_is_left_alone() -> None:
+    module = Autoencoder()
+    same(module, fold_batch_norm(copy.deepcopy(module)), 0)
 
 
 @pytest.mark.parametrize("is_folded", [False, True], ids=["unfolded", "folded"])

@@ -5,7 +5,8 @@ from torch import Tensor, nn
 from edgekit.errors import EdgekitError, ParityError
 from edgekit.lower import parity
 from edgekit.lower.taps import Divergence
-from edgekit.manifest import Tolerance
+from edgekit.manifest import Hop, Tolerance
+from edgekit.spec import Precision
 
 ALLOWED = Tolerance(max_abs_error=0.5, snr_db=20.0, top1_agreement=0.9)
 
@@ -146,6 +147,39 @@ def test_the_tolerances_tighten_with_the_precision() -> None:
     assert parity.EXACT[1] > fp32[1] > fp16[1] > int8[1] >= 10
     assert parity.EXACT[0] < fp32[0] < fp16[0] < int8[0]
     assert parity.EXACT[2] == 1.0
+
+
+def hop(snr_db: float) -> Hop:
+    return Hop("exported -> quantised", 48, 0.1, snr_db, 1.0, ALLOWED)
+
+
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_only_a_trained_networks_answers_count(precision: Precision, trained: bool) -> None:
+    """Logits are compared as closely as ever."""
+    for limits in (parity.EXACT, parity.QUANTISED, parity.LOWERED[precision]):
+        expected = limits if trained else (*limits[:2], 0.0)
+        assert parity.judged(limits, trained) == expected
+    assert parity.lowered_limits(precision, None, trained) == expected
+    assert parity.lowered_limits(precision, None) == parity.LOWERED[precision]
+
+
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize(("quantised", "least"), [(30.0, 24.0), (17.0, 12.0), (10.0, 12.0)])
+def test_int8_is_held_to_the_networks_own_figure(
+    quantised: float, least: float, trained: bool
+) -> None:
+    relative, _, agreement = parity.LOWERED["int8"]
+    expected = (relative, least, agreement if trained else 0.0)
+    assert parity.lowered_limits("int8", hop(quantised), trained) == expected
+
+
+def test_unrelated_logits_are_refused_of_an_untrained_network_too() -> None:
+    expected, other = logits(), logits(40)[20:]
+    allowed = parity.tolerance(parity.judged(parity.QUANTISED, trained=False), expected)
+    for found in (other, -expected, expected[:, ::-1], 3 * expected):
+        with pytest.raises(ParityError, match="SNR"):
+            parity.check_hop("a -> b", expected, found, allowed, lambda: None)
 
 
 class Halves(nn.Module):

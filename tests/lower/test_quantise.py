@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pytest
@@ -9,10 +10,13 @@ from torch.export import ExportedProgram
 from edgekit.device.golden import difference
 from edgekit.errors import SpecError
 from edgekit.lower import export, parity
-from edgekit.lower.network import CameraInput
+from edgekit.lower.canonical import canonical
 from edgekit.lower.integer import make_padding_explicit
+from edgekit.lower.network import CameraInput
 from edgekit.lower.quantise import quantise
 from edgekit.spec import ImageSpec, Scheme
+
+Body = Callable[..., Tensor]
 
 aten = torch.ops.aten
 quantized = torch.ops.quantized_decomposed
@@ -262,7 +266,129 @@ def test_only_the_normalisation_to_quantise_is_refused(
         quantise(program.module(check_guards=False), tensors[:4], scheme)
 
 
-@pytest.mark.parametrize("activation", [nn.ReLU, nn.Hardswish, nn.SiLU, nn.Identity])
+class Gated(nn.Module):
+    """Two convolutions and a linear layer, with a test's `body` between them."""
+
+    def __init__(self, body: Body) -> None:
+        super().__init__()
+        self.first, self.gate = nn.Conv2d(3, 12, 3, 2, 1), nn.Conv2d(12, 12, 1)
+        self.second, self.last = nn.Conv2d(12, 8, 1), nn.Linear(8, 5)
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.second(self.body(self, self.first(x)))
+        logits: Tensor = self.last(x.mean((2, 3)))
+        return logits
+
+
+def excited(m: Gated, x: Tensor) -> Tensor:
+    return x * torch.sigmoid(m.gate(x.mean((2, 3), keepdim=True)))
+
+
+def hard_excited(m: Gated, x: Tensor) -> Tensor:
+    return x * nn.functional.hardsigmoid(m.gate(x.mean((2, 3), keepdim=True)))
+
+
+def hard_swished(m: Gated, x: Tensor) -> Tensor:
+    return nn.functional.hardswish(x)
+
+
+def swished(m: Gated, x: Tensor) -> Tensor:
+    return nn.functional.silu(x)
+
+
+def exchanged(m: Gated, x: Tensor) -> Tensor:
+    return torch.cat(x.chunk(2, 1)[::-1], 1)
+
+
+def shuffled(m: Gated, x: Tensor) -> Tensor:
+    return nn.functional.channel_shuffle(x, 3)
+
+
+def pooled(m: Gated, x: Tensor) -> Tensor:
+    return nn.functional.avg_pool2d(nn.functional.max_pool2d(torch.relu(x), 3, 2, 1), 3, 1, 1)
+
+
+Quantised = Callable[[Body, Scheme], fx.Graph]
+
+
+@pytest.fixture(scope="module")
+def quantised(tensors: list[Tensor]) -> Quantised:
+    """The graph, found to be near the float one; each is made once."""
+    few = tensors[:8]
+    inputs = [tensor.numpy() for tensor in few]
+
+    @cache
+    def made(body: Body, scheme: Scheme) -> fx.Graph:
+        torch.manual_seed(0)
+        eager = CameraInput(Gated(body).eval(), ImageSpec(32, 32))
+        program = canonical(export.export(eager, few[0]), few[0])
+        result = quantise(program.module(check_guards=False), few, scheme)
+        module = result.module(check_guards=False)
+        apart = difference(parity.run_module(eager, inputs), parity.run_module(module, inputs))
+        assert 28 < apart.snr_db < 60
+        return module.graph
+
+    return made
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(
+    ("body", "moves"),
+    [
+        *((excited, False), (hard_excited, False), (hard_swished, False), (swished, False)),
+        *((exchanged, True), (shuffled, True), (pooled, True)),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_the_zoo_is_made_of_is_quantised(
+    quantised: Quantised, scheme: Scheme, body: Body, moves: bool
+) -> None:
+    graph = quantised(body, scheme)
+    fused = (*export.ACTIVATIONS, aten.conv2d.default)  # the latter: the symmetric normalisation
+    computes = [n for n in graph.nodes if str(n.target).startswith("aten.") and n.args]
+    for node in computes[computes.index(of(graph, aten.conv2d.default)[0]) + 1 :]:
+        for tensor in node.all_input_nodes:
+            if tensor.op == "call_function" and tensor.target not in (Q, QC):
+                float_before = node.target in export.ACTIVATIONS and tensor.target in fused
+                assert tensor.target in (DQ, DQC) or float_before, node
+        if moves and node.target in (
+            *(aten.slice.Tensor, aten.channel_shuffle.default),
+            *(aten.pad.default, aten.max_pool2d.default, aten.avg_pool2d.default),
+        ):
+            assert setting(source(node)) == setting(next(iter(node.users)))
+
+
+def gate(graph: fx.Graph) -> fx.Node:
+    """The quantisation of what makes a product's second factor, between 0 and 1."""
+    (product,) = of(graph, aten.mul.Tensor)
+    node = source(product, 1)
+    while source(node).target in (Q, DQ):
+        node = source(node)
+    return node
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(
+    ("body", "steps"), [(excited, 256), (hard_excited, 255), (hard_swished, 255), (swished, 256)]
+)
+def test_a_gate_has_the_scale_that_kernels_know(
+    quantised: Quantised, scheme: Scheme, body: Body, steps: int
+) -> None:
+    node = gate(quantised(body, scheme))
+    scale, zero_point = node.args[1:3]
+    if scheme == "symmetric":
+        assert zero_point == 0
+    else:
+        assert scale == pytest.approx(1 / steps, rel=1e-6)
+        assert zero_point == -128
+    clipped = source(node).target is aten.hardtanh.default
+    assert clipped == (steps == 255 and scheme == "symmetric"), "integers clip at 0 and 1"
+
+
+@pytest.mark.parametrize(
+    "activation", [nn.ReLU, nn.Hardswish, nn.SiLU, nn.Identity, nn.GELU, nn.LeakyReLU]
+)
 def test_an_operator_that_is_not_known_stays_float_and_right(
     make_mixed: Callable[[type[nn.Module]], nn.Module],
     tensors: list[Tensor],

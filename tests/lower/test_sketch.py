@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from edgekit import plugins
+from edgekit.cost.layers import cost
 from edgekit.errors import InputError, SpecError, UnknownName
-from edgekit.lower.cost import cost
 from edgekit.lower.sketch import flow, parse_size, sketch, unfolded_parameters
 
 NETWORKS = """

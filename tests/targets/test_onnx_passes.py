@@ -1,6 +1,7 @@
 """Each rewrite on a graph of a few nodes, and that the graph still computes the same."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -110,6 +111,196 @@ def test_padding_that_something_else_reads_stays_for_it() -> None:
     passes.fold_padding(model)
     assert "Pad" in kinds(model)
     np.testing.assert_allclose(run(model), before, rtol=1e-6, atol=1e-6)
+
+
+POOL = {"kernel_shape": [3, 3], "strides": [2, 2]}
+RELU = helper.make_node("Relu", ["x"], ["r"])
+
+
+def pooled(
+    kind: str,
+    before: Sequence[NodeProto] = (RELU,),
+    pads: Sequence[int] = (0, 0, 1, 2, 0, 0, 1, 0),
+    quantised: bool = False,
+    **attributes: Any,
+) -> ModelProto:
+    """x -> ReLU -> (Q -> DQ ->) Pad -> (Q -> DQ ->) pool."""
+    constants: dict[str, Any] = {
+        "s": np.asarray(np.float32(0.02)),
+        "z": np.asarray(np.int8(-100)),
+        "amounts": np.array(pads, np.int64),
+        "zero": np.asarray(np.float32(0)),
+        "six": np.asarray(np.float32(6)),
+        "low": np.asarray(np.float32(-0.5)),
+    }
+
+    def pair(source: str) -> list[NodeProto]:
+        return [
+            helper.make_node("QuantizeLinear", [source, "s", "z"], [f"{source}q"]),
+            helper.make_node("DequantizeLinear", [f"{source}q", "s", "z"], [f"{source}d"]),
+        ]
+
+    ends = ("rd", "pd") if quantised else ("r", "p")
+    nodes = [
+        *before,
+        *(pair("r") if quantised else ()),
+        helper.make_node("Pad", [ends[0], "amounts"], ["p"]),
+        *(pair("p") if quantised else ()),
+        helper.make_node(kind, [ends[1]], ["y"], **{**POOL, **attributes}),
+    ]
+    model = model_of(nodes, constants)
+    passes.remove_unused(model)
+    return model
+
+
+def pool_attributes(model: ModelProto) -> dict[str, object]:
+    found = [(a.name, helper.get_attribute_value(a)) for a in model.graph.node[-1].attribute]
+    assert len(dict(found)) == len(found), "each once"
+    return dict(found)
+
+
+@pytest.mark.parametrize("quantised", [False, True], ids=["float", "int8"])
+@pytest.mark.parametrize("counted", [None, 0, 1])
+@pytest.mark.parametrize("kind", ["MaxPool", "AveragePool"])
+def test_a_pools_zero_padding_is_folded_exactly(
+    kind: str, counted: int | None, quantised: bool
+) -> None:
+    counts: dict[str, Any] = (
+        {} if counted is None or kind == "MaxPool" else {"count_include_pad": counted}
+    )
+    model = pooled(kind, quantised=quantised, pads=(0, 0, 1, 2, 0, 0, 1, 0), **counts)
+    before = run(model)
+    passes.fold_padding(model)
+    onnx.checker.check_model(model, full_check=True)
+    pairs = ["QuantizeLinear", "DequantizeLinear"] if quantised else []
+    assert kinds(model) == ["Relu", *pairs, kind]
+    attributes = pool_attributes(model)
+    assert attributes["pads"] == [1, 2, 1, 0]
+    assert attributes.get("count_include_pad", 0) == (kind == "AveragePool")
+    np.testing.assert_allclose(run(model), before, rtol=1e-6, atol=1e-6)
+
+
+def clip(*bounds: str) -> NodeProto:
+    return helper.make_node("Clip", ["x", *bounds], ["r"])
+
+
+@pytest.mark.parametrize("before", [clip("zero", "six"), helper.make_node("Sigmoid", ["x"], ["r"])])
+def test_a_max_pool_may_follow_whatever_is_never_negative(before: NodeProto) -> None:
+    model = pooled("MaxPool", [before])
+    expected = run(model)
+    passes.fold_padding(model)
+    assert "Pad" not in kinds(model)
+    np.testing.assert_array_equal(run(model), expected)
+
+
+KEPT = {
+    "max of negatives": pooled("MaxPool", [helper.make_node("Neg", ["x"], ["r"])]),
+    "max of a lower clip": pooled("MaxPool", [clip("low", "six")]),
+    "max of a clip from above": pooled("MaxPool", [clip("", "six")]),
+    "max, ceil": pooled("MaxPool", ceil_mode=1),
+    "max of padding alone": pooled("MaxPool", pads=(0, 0, 3, 0, 0, 0, 0, 0)),
+    "average, ceil": pooled("AveragePool", ceil_mode=1),
+    "average of padding alone": pooled("AveragePool", pads=(0, 0, 0, 3, 0, 0, 0, 0)),
+    "filled by name": pooled("AveragePool", auto_pad="SAME_UPPER"),
+}
+
+
+@pytest.mark.parametrize("model", KEPT.values(), ids=KEPT)
+def test_other_pools_keep_their_padding(model: ModelProto) -> None:
+    before = run(model)
+    passes.fold_padding(model)
+    onnx.checker.check_model(model, full_check=True)
+    assert "Pad" in kinds(model)
+    np.testing.assert_allclose(run(model), before, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["MaxPool", "AveragePool"])
+def test_a_pool_that_pads_itself_keeps_what_is_padded_before(kind: str) -> None:
+    model = pooled(kind, pads=(0, 0, 1, 1, 0, 0, 1, 1))
+    model.graph.node[-1].attribute.append(helper.make_attribute("pads", [1, 1, 1, 1]))
+    before = run(model)
+    passes.fold_padding(model)
+    assert "Pad" in kinds(model)
+    np.testing.assert_allclose(run(model), before, rtol=1e-6, atol=1e-6)
+
+
+def test_padding_by_what_is_not_a_constant_stays() -> None:
+    for changed in (1, 2):
+        model = padded()
+        pad = model.graph.node[2]
+        name = pad.input[changed]
+        model.graph.node.insert(0, helper.make_node("Identity", [name], ["computed"]))
+        pad.input[changed] = "computed"
+        before = run(model)
+        passes.fold_padding(model)
+        assert "Pad" in kinds(model)
+        np.testing.assert_array_equal(run(model), before)
+
+
+def test_padding_of_some_axes_stays() -> None:
+    model = padded(pads=(1, 2, 3, 4))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([2, 3]), "axes"))
+    model.graph.node[2].input.append("axes")
+    before = run(model)
+    passes.fold_padding(model)
+    np.testing.assert_array_equal(run(model), before)
+
+
+def averaged(
+    axes: Sequence[int], keeps: int | None = 1, shape: Sequence[int] = (1, 2, 6, 7)
+) -> ModelProto:
+    """x -> Reshape -> ReduceMean."""
+    kept: dict[str, Any] = {} if keeps is None else {"keepdims": keeps}
+    nodes = [
+        helper.make_node("Reshape", ["x", "shape"], ["v"]),
+        helper.make_node("ReduceMean", ["v", "axes"], ["y"], **kept),
+    ]
+    constants = {"shape": np.array(shape, np.int64), "axes": np.array(axes, np.int64)}
+    model = model_of(nodes, constants)
+    del model.graph.output[0].type.tensor_type.shape.dim[:]
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    return onnx.shape_inference.infer_shapes(model)
+
+
+@pytest.mark.parametrize("axes", [(2, 3), (3, 2), (-2, -1), (2, -1)])
+@pytest.mark.parametrize("keeps", [None, 1])
+def test_a_mean_over_height_and_width_is_global_pooling(
+    axes: Sequence[int], keeps: int | None
+) -> None:
+    model = averaged(axes, keeps)
+    before = run(model)
+    passes.pool_globally(model)
+    onnx.checker.check_model(model, full_check=True)
+    assert kinds(model) == ["Reshape", "GlobalAveragePool"]
+    assert "axes" not in passes.constants(model)
+    np.testing.assert_allclose(run(model), before, rtol=1e-6, atol=1e-6)
+
+
+MEANS = {
+    "without its axes": averaged((2, 3), keeps=0),
+    "one axis": averaged((3,)),
+    "channels": averaged((1, 2)),
+    "all": averaged((0, 1, 2, 3)),
+    "five axes": averaged((2, 3), shape=(1, 2, 2, 3, 7)),
+    "the last two of five": averaged((-2, -1), shape=(1, 2, 2, 3, 7)),
+    "three axes": averaged((1, 2), shape=(2, 6, 7)),
+}
+
+
+@pytest.mark.parametrize("model", MEANS.values(), ids=MEANS)
+def test_other_means_stay(model: ModelProto) -> None:
+    content = model.SerializeToString(deterministic=True)
+    passes.pool_globally(model)
+    assert model.SerializeToString(deterministic=True) == content
+
+
+def test_a_mean_of_what_has_no_known_shape_stays() -> None:
+    model = averaged((2, 3))
+    del model.graph.value_info[:]
+    before = run(model)
+    passes.pool_globally(model)
+    assert kinds(model) == ["Reshape", "ReduceMean"]
+    np.testing.assert_array_equal(run(model), before)
 
 
 def test_a_graph_without_padding_is_left() -> None:

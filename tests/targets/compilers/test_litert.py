@@ -1,16 +1,29 @@
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from ai_edge_litert import schema_py_generated as schema
+from torch import Tensor, nn
 
-from edgekit.spec import PRECISIONS
+from edgekit import plugins
+from edgekit.device.golden import difference
+from edgekit.lower import export, parity
+from edgekit.lower.canonical import canonical
+from edgekit.lower.network import Network
+from edgekit.lower.quantise import quantise
+from edgekit.spec import PRECISIONS, Artifact, ImageSpec, Precision, SessionOptions
+from targets.litert import layout
+from targets.litert.compiler import compile
 from targets.litert.operators import operators
 
 Lower = Callable[..., Any]
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
+LABELS = tuple("abcdefg")
 int8 = pytest.mark.parametrize("name", ["mobilenet_v2", "squeezenet1_1"])
 INT8, UINT8, FLOAT, INT32 = (
     schema.TensorType.INT8,
@@ -82,6 +95,91 @@ def test_the_delegate_takes_everything_but_the_first_conversion(lower: Lower, na
 def test_the_delegate_takes_everything_in_float(lower: Lower, precision: str) -> None:
     (note,) = lower("litert", "squeezenet1_1", precision).session.notes
     assert note.partition("; left to slower kernels: ")[2] in ("", "CAST")
+
+
+class Equal(nn.Module):
+    """Layers whose biases are all equal, and whose channels' scales differ by up to 30."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 1)
+        self.last = nn.Linear(8, len(LABELS))
+        for layer in (self.first, self.second, self.last):
+            factors = torch.logspace(-1.5, 0, layer.weight.shape[0])
+            layer.weight.data.mul_(factors.view(-1, *[1] * (layer.weight.dim() - 1)))
+            nn.init.constant_(layer.get_parameter("bias"), 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.last(torch.relu(self.second(self.first(x))).mean((2, 3)))
+        return logits
+
+
+class Shuffled(nn.Module):
+    """Channel shuffle between two convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 12, 3, 2, 1), nn.Conv2d(12, 12, 3, 2, 1, groups=3)
+        self.last = nn.Linear(12, len(LABELS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.max_pool2d(torch.relu(self.first(x)), 3, 2, 1)
+        x = self.second(nn.functional.channel_shuffle(x, 3))
+        logits: Tensor = self.last(nn.functional.avg_pool2d(x, 3, 1, 1).mean((2, 3)))
+        return logits
+
+
+def lowered(
+    module: nn.Module, precision: Precision, tensors: list[Tensor], folder: Path
+) -> tuple[Artifact, np.ndarray, np.ndarray]:
+    """The file, and 12 rows of logits before and after."""
+    network = Network("small", module.eval(), ImageSpec(64, 64), LABELS, {}, "")
+    pixels = export.example(network)
+    program = canonical(export.export(export.with_camera_input(network), pixels), pixels)
+    if precision == "int8":
+        program = quantise(program.module(check_guards=False), tensors, "affine")
+    inputs = [tensor.numpy() for tensor in tensors[:12]]
+    expected = parity.run_module(program.module(check_guards=False), inputs)
+    artifact = compile(program, export.model_spec(network, precision, "affine"), {}, folder)
+    session = plugins.loader("litert")(artifact.model, SessionOptions(threads=1))
+    found = parity.run_session(session, inputs)
+    session.close()
+    return artifact, expected, found
+
+
+def test_biases_that_are_all_equal_keep_their_value(tensors: list[Tensor], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    _, expected, found = lowered(Equal(), "int8", tensors, tmp_path)
+    assert difference(expected, found).snr_db > 35
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_channel_shuffle_is_one_transpose(
+    tensors: list[Tensor], tmp_path: Path, precision: Precision
+) -> None:
+    """Nothing else moves: padding, pooling and grouped convolutions are in (N, H, W, C), too."""
+    torch.manual_seed(0)
+    artifact, expected, found = lowered(Shuffled(), precision, tensors, tmp_path)
+    assert difference(expected, found).snr_db > (35 if precision == "int8" else 90)
+    counts = operators(artifact.model)
+    assert counts["TRANSPOSE"] == 1
+    assert counts["RESHAPE"] <= 2, "apart and together"
+    assert artifact.notes == ("channel shuffles: 1, a transpose each",)
+
+
+def test_the_converter_is_left_as_it_was() -> None:
+    from litert_torch._convert.fx_passes.optimize_layout_transposes_pass import layout_rewrite
+
+    before = dict(layout_rewrite.rewriters)
+    with layout.taught():
+        assert len(layout_rewrite.rewriters) > len(before)
+        with layout.taught():
+            pass
+        assert len(layout_rewrite.rewriters) > len(before)
+    assert layout_rewrite.rewriters == before
+    with pytest.raises(ZeroDivisionError), layout.taught():
+        raise ZeroDivisionError
+    assert layout_rewrite.rewriters == before
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -56,6 +56,8 @@ def translated(url: str) -> Iterator[None]:
             host = urlsplit(url).hostname
             raise gone(url, f"no address for {host}: {cause.strerror}") from error
         raise Broken(_reason(cause)) from error
+    except (http.client.InvalidURL, ValueError) as error:  # also of where a server sends on to
+        raise gone(url, str(error)) from error
     except (OSError, http.client.HTTPException) as error:
         raise Broken(_reason(error)) from error
 
@@ -80,15 +82,16 @@ def gone(url: str, reason: str) -> NetworkUnavailable:
 
 def check_scheme(url: str, allow_http: bool) -> None:
     """Raise InputError unless `url` is https, or http from loopback or with `allow_http`."""
-    parts = urlsplit(url)
-    with suppress(ValueError):
-        if parts.hostname and parts.scheme == "https":
-            return
-        if parts.scheme == "http" and (allow_http or parts.hostname in LOOPBACK):
+    with suppress(ValueError):  # what is no address at all
+        parts = urlsplit(url)
+        allowed = ("https", "http") if allow_http or parts.hostname in LOOPBACK else ("https",)
+        is_plain = url.isascii() and url.isprintable() and " " not in url
+        if parts.scheme in allowed and parts.hostname and parts.port != 0 and is_plain:
             return
     raise InputError(
-        f"'{url}' is not fetched: only https is (or http, from this machine itself or from a "
-        "mirror that you name); give a mirror's folder or address with --mirror"
+        f"'{url}' is not fetched: only https://HOST/... is (or http, from this machine itself or "
+        "from a mirror that you name), with a space written as %20; give a mirror's folder or "
+        "address with --mirror"
     )
 
 

@@ -6,7 +6,7 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from edgekit.lower.graph import is_pointwise, layer, operator, tensors
+from edgekit.cost.graph import is_pointwise, layer, operator, tensors
 
 COUNTED = (
     "Peak activation memory is of one image, its float32 planes included, each layer run whole: an "

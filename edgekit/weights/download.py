@@ -1,12 +1,18 @@
 """Get the file of a published checkpoint: from its authors, or from a mirror."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from edgekit.errors import InputError
-from edgekit.fetch import USUAL, Limits, Watch, check, digest, fetch, matches
+from edgekit.errors import InputError, StorageError
 from edgekit.published import Published
+from edgekit.weights.fetch import USUAL, Limits, Watch, check, digest, fetch, matches
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: two downloads at once are not kept apart there
+    fcntl = None  # type: ignore[assignment]
 
 FULL = 64  # hexadecimal digits of a SHA-256
 
@@ -36,11 +42,11 @@ def download(
     Raises:
         InputError: no digest to hold the file to; a mirror without the file.
         IntegrityError: the bytes are not those that were published.
-        NetworkUnavailable, StorageError: as `edgekit.fetch.fetch`.
+        NetworkUnavailable, StorageError: as `edgekit.weights.fetch.fetch`.
     """
     wanted = _digest(entry, sha256)
     mirror = mirror or os.environ.get("EDGEKIT_MIRROR") or ""
-    if mirror and not _is_url(mirror):
+    if is_folder(mirror):
         return _from_folder(entry, Path(mirror).expanduser(), wanted)
     url = f"{mirror.rstrip('/')}/{entry.file_name}" if mirror else entry.url
     out = folder / entry.file_name
@@ -52,6 +58,38 @@ def download(
     digits = "" if len(wanted) == FULL else f", whose first {len(wanted)} digits are published"
     watch.line(f"fetched {out.stat().st_size} bytes, sha256 {digest(out)}{digits}")
     return out
+
+
+@contextmanager
+def alone(folder: Path, watch: Watch) -> Iterator[None]:
+    """Keep others from fetching into `folder`, which is made; waits for whoever does so now.
+
+    The folder itself is locked (`flock`): nothing is left behind, however the process ends.
+    """
+    if fcntl is None:
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise StorageError.from_os(error, folder) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            watch.line(f"waiting for another edgekit that fetches into {folder}")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:
+            watch.line(f"{folder} cannot be locked there: fetch one checkpoint at a time")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_folder(mirror: str) -> bool:
+    """Whether a mirror is a folder; "" is no mirror."""
+    return bool(mirror) and "://" not in mirror
 
 
 def _digest(entry: Published, given: str | None) -> str:
@@ -83,7 +121,3 @@ def _from_folder(entry: Published, mirror: Path, wanted: str) -> Path:
         )
     check(path, wanted, str(path))
     return path
-
-
-def _is_url(mirror: str) -> bool:
-    return "://" in mirror and bool(urlsplit(mirror).scheme)

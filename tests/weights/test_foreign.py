@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from edgekit.errors import CheckpointError
-from edgekit.lower.foreign import read_foreign
+from edgekit.weights.foreign import read_foreign
 
 STATE = {"conv.weight": torch.arange(8.0).view(2, 1, 2, 2), "conv.bias": torch.tensor([0.5, -1])}
 
@@ -57,7 +57,7 @@ def test_safetensors_in_half_precision(tmp_path: Path, said: Log) -> None:
     assert said == ["converted to float32 from bfloat16"]
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e5m2])
 def test_other_floats_become_float32(tmp_path: Path, said: Log, dtype: torch.dtype) -> None:
     state = {name: value.to(dtype) for name, value in STATE.items()}
     found = read_foreign(saved(tmp_path / "a.pth", state), said)
@@ -152,7 +152,10 @@ def test_cut_files_are_refused(tmp_path: Path, said: Log) -> None:
         ({"epoch": 1}, "has no tensors"),
         ({"a": torch.zeros(2, dtype=torch.int8)}, "tensor 'a' is int8"),
         ({"a": torch.eye(2).to_sparse()}, "sparse"),
+        ({"a": torch.eye(2, device="meta")}, "more numbers than the file holds"),
+        ({"a": torch.zeros(1).expand(10**12)}, "more numbers than the file holds"),
         ({"a": torch.tensor([1.0, float("nan")])}, "tensor 'a' has numbers that are not finite"),
+        ({"a": torch.tensor([1e300], dtype=torch.float64)}, "not finite as float32"),
     ],
 )
 def test_what_is_no_float_weights(tmp_path: Path, said: Log, stored: object, reason: str) -> None:
@@ -160,6 +163,21 @@ def test_what_is_no_float_weights(tmp_path: Path, said: Log, stored: object, rea
         read_foreign(saved(tmp_path / "a.pth", stored), said)
 
 
+def test_a_wrapper_that_holds_itself(tmp_path: Path, said: Log) -> None:
+    stored: dict[str, Any] = {}
+    stored["state_dict"] = stored
+    with pytest.raises(CheckpointError, match="wraps its weights more than"):
+        read_foreign(saved(tmp_path / "a.pth", stored), said)
+
+
+def test_a_text_file_is_no_riddle(tmp_path: Path, said: Log) -> None:
+    (tmp_path / "a.pth").write_text("hello")
+    with pytest.raises(CheckpointError, match=r"not what torch.save writes; fetch or save it"):
+        read_foreign(tmp_path / "a.pth", said)
+
+
 def test_a_file_that_is_not_there(tmp_path: Path, said: Log) -> None:
-    with pytest.raises(CheckpointError, match=r"no file at .*absent.pth"):
+    with pytest.raises(CheckpointError, match=r"absent.pth: no file; give"):
         read_foreign(tmp_path / "absent.pth", said)
+    with pytest.raises(CheckpointError, match="that is a folder"):
+        read_foreign(tmp_path, said)

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgekit.lower.graph import trace
-from edgekit.lower.memory import Peak, peak_activations
+from edgekit.cost.graph import trace
+from edgekit.cost.memory import Peak, peak_activations
 from edgekit.lower.sketch import sketch
 from edgekit.spec import ImageSpec
 

@@ -8,8 +8,8 @@ from typing import Any
 from torch import fx
 from torch.export import ExportedProgram
 
+from edgekit.cost.graph import arguments, is_pointwise, layer, operator, shape
 from edgekit.errors import SpecError
-from edgekit.lower.graph import arguments, is_pointwise, layer, operator, shape
 
 COUNTED = (
     "The receptive field is of the last feature map, before global pooling; what global pooling "

@@ -40,6 +40,9 @@ PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
 COUNTERS = ("num_batches_tracked", "n_averaged")
 """Last parts of the names of tensors that count training steps; no network needs them to run."""
 
+DEPTH = 8
+"""Of wrappers around wrappers; a pickle may hold itself, and then there is no end to them."""
+
 Say = Callable[[str], None]
 
 
@@ -72,12 +75,13 @@ def read_foreign(path: Path, say: Say) -> dict[str, np.ndarray]:
 
 def _read(path: Path) -> Any:
     if not path.is_file():
-        raise CheckpointError(f"no file at {path}; give a .pth, .pt or .safetensors file")
+        what = "that is a folder" if path.is_dir() else "no file"
+        raise CheckpointError(f"{path}: {what}; give a .pth, .pt or .safetensors file")
     try:
         if path.suffix == ".safetensors":
             return load_file(path, device="cpu")
         return _read_pickle(path)
-    except (SafetensorError, EOFError) as error:
+    except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged, or of another kind: {_line(error)}") from error
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
@@ -113,12 +117,16 @@ def _refusal(path: Path, error: Exception) -> str:
             "code of the file's; where you trust its author, load it yourself and save "
             "model.state_dict() alone"
         )
-    return f"{path} is damaged, or not what torch.save writes: {_line(error)}"
+    # Its other errors tell of its own workings, as `KeyError: 101` for a text file.
+    why = f" ({_line(error).partition('. ')[0]})" if isinstance(error, RuntimeError) else ""
+    return f"{path} is damaged, or not what torch.save writes{why}; fetch or save it again"
 
 
 def _unwrap(stored: Any, path: Path, say: Say) -> Mapping[Any, Any]:
     """Find the state dict in what a training program saved around it."""
-    while isinstance(stored, Mapping):
+    for _ in range(DEPTH):
+        if not isinstance(stored, Mapping):
+            break
         key = next((k for k in WRAPPERS if isinstance(stored.get(k), Mapping)), None)
         if key is None:
             return stored
@@ -126,6 +134,10 @@ def _unwrap(stored: Any, path: Path, say: Say) -> Mapping[Any, Any]:
         left = f"; left out: {_listed(others)}" if others else ""
         say(f"took the weights under '{key}'{left}")
         stored = stored[key]
+    else:
+        raise CheckpointError(
+            f"{path} wraps its weights more than {DEPTH} times: save model.state_dict() alone"
+        )
     raise CheckpointError(
         f"{path} holds a {type(stored).__name__}, not a state dict: save model.state_dict() in it"
     )
@@ -152,17 +164,23 @@ def _without_prefixes(tensors: dict[str, Tensor], say: Say) -> dict[str, Tensor]
 def _array(name: str, tensor: Tensor, path: Path) -> np.ndarray:
     """(…) float32, its own memory."""
     if not tensor.is_floating_point() or tensor.layout != torch.strided:
-        kind = str(tensor.dtype).removeprefix("torch.")
+        words = (str(part).removeprefix("torch.") for part in (tensor.layout, tensor.dtype))
         raise CheckpointError(
-            f"{path}: tensor '{name}' is {kind}, {str(tensor.layout).removeprefix('torch.')}; "
-            "weights are dense floating-point numbers: give the checkpoint before quantisation"
+            f"{path}: tensor '{name}' is {' '.join(words).removeprefix('strided ')}; weights are "
+            "dense floating-point numbers: give the checkpoint before quantisation or pruning"
         )
-    if not torch.isfinite(tensor).all():
+    stored = 0 if tensor.is_meta else tensor.untyped_storage().nbytes()
+    if tensor.numel() * tensor.element_size() > stored:  # a small file could fill all memory
         raise CheckpointError(
-            f"{path}: tensor '{name}' has numbers that are not finite: training diverged, or the "
-            "file is damaged; give another checkpoint"
+            f"{path}: tensor '{name}' {tuple(tensor.shape)} has more numbers than the file holds "
+            "for it: save tensors that are whole (not on 'meta', not expanded)"
         )
     array: np.ndarray = tensor.to(torch.float32).contiguous().numpy().copy()
+    if not np.isfinite(array).all():
+        raise CheckpointError(
+            f"{path}: tensor '{name}' has numbers that are not finite as float32: training "
+            "diverged, or the file is damaged; give another checkpoint"
+        )
     return array
 
 

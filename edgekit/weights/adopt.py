@@ -17,12 +17,12 @@ from torch import nn
 from edgekit import __version__, checkpoint, plugins
 from edgekit.checkpoint import Card
 from edgekit.errors import CheckpointError, InputError
-from edgekit.lower.foreign import Say, read_foreign
 from edgekit.lower.guess import Shapes, expected_shapes, guess_arguments
 from edgekit.lower.load import build_network, count_classes, read_labels
 from edgekit.lower.network import Argument
 from edgekit.published import IMAGENET, Published, catalogue
 from edgekit.spec import ImageSpec
+from edgekit.weights.foreign import Say, read_foreign
 
 SEED = 0
 """Of what `partial` initialises."""
@@ -94,6 +94,8 @@ def adopt(
     module = build_network(origin.architecture, arguments)
     expected = expected_shapes(module, tensors)
     missing = _missing(expected, tensors, file, say) if partial else ()
+    if not partial:
+        _check_whole(expected, tensors, file)
     whole = {**_values(module, missing), **tensors}
     checkpoint.check(expected, whole, str(file))
     module.load_state_dict({n: torch.from_numpy(v) for n, v in whole.items()}, strict=False)
@@ -124,8 +126,8 @@ def check_out(file: Path, out: Path, force: bool) -> None:
     checkpoint.check_name(out)
     if out.exists() and file.exists() and out.samefile(file):
         raise InputError(f"{out} is the file that is to be imported; give another one with -o")
-    if out.exists() and not force:
-        raise InputError(f"{out} exists; give another file with -o, or replace it with --force")
+    if not force:
+        checkpoint.check_free(out, "replace it with --force")
 
 
 def rename(
@@ -166,6 +168,18 @@ def _convert(
             f"{source} cannot be converted to '{architecture}': {reason}"
         ) from error
     return {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in converted.items()}
+
+
+def _check_whole(expected: Shapes, tensors: Mapping[str, np.ndarray], file: Path) -> None:
+    """Say of a network that lacks only some layers, as its head, how to import it all the same."""
+    missing = [name for name in expected if name not in tensors]
+    fits = all(expected.get(name) == value.shape for name, value in tensors.items())
+    if missing and fits:
+        raise CheckpointError(
+            f"{file} has no tensor '{missing[0]}' {expected[missing[0]]}, which the network needs; "
+            f"the {len(tensors)} that it has fit: to have the other {len(missing)} initialised, "
+            "give --partial"
+        )
 
 
 def _missing(

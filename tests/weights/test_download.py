@@ -2,15 +2,16 @@
 
 import dataclasses
 import hashlib
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgekit.download import download
 from edgekit.errors import InputError, IntegrityError
-from edgekit.fetch import Limits
 from edgekit.published import Published
+from edgekit.weights.download import alone, download, is_folder
+from edgekit.weights.fetch import Limits
 
 CONTENT = b"weights" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -66,6 +67,33 @@ def test_from_a_folder_nothing_is_copied(tmp_path: Path) -> None:
 def test_a_folder_without_the_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no net-1234.pth in the mirror .*from https://example"):
         download(ENTRY, tmp_path, Silent(), str(tmp_path))
+
+
+def test_what_is_a_folder() -> None:
+    assert is_folder("some folder")
+    assert not any(map(is_folder, ("", "http://[bad", "https://example.com/models")))
+
+
+def test_two_at_once_take_turns(tmp_path: Path) -> None:
+    folder, turns = tmp_path / "downloads", list[str]()
+
+    class Second(Silent):
+        def line(self, text: str) -> None:
+            turns.append(text)
+            waits.set()
+
+    def fetch_too() -> None:
+        with alone(folder, Second()):
+            turns.append("second")
+
+    waits, second = threading.Event(), threading.Thread(target=fetch_too)
+    with alone(folder, Silent()):
+        second.start()
+        assert waits.wait(10)
+        turns.append("first")
+    second.join(10)
+    assert turns == [f"waiting for another edgekit that fetches into {folder}", "first", "second"]
+    assert list(folder.iterdir()) == []
 
 
 def test_a_mirror_is_held_to_the_digest_too(tmp_path: Path) -> None:

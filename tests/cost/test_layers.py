@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgekit import plugins
-from edgekit.lower.cost import LayerCost, cost
+from edgekit.cost.layers import LayerCost, cost
 from edgekit.lower.sketch import sketch
 from edgekit.spec import ImageSpec
 

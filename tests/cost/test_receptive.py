@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgekit.cost.graph import trace
+from edgekit.cost.receptive import ReceptiveField, receptive_field
 from edgekit.errors import SpecError
-from edgekit.lower.graph import trace
-from edgekit.lower.receptive import ReceptiveField, receptive_field
 from edgekit.lower.sketch import sketch
 from edgekit.spec import ImageSpec
 

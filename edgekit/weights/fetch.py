@@ -20,9 +20,9 @@ from typing import IO, Protocol
 from urllib.error import HTTPError
 from urllib.request import OpenerDirector
 
-from edgekit import https
 from edgekit.errors import InputError, IntegrityError, StorageError
-from edgekit.https import Broken, check_scheme, gone, translated
+from edgekit.weights import https
+from edgekit.weights.https import Broken, check_scheme, gone, translated
 
 CHUNK = 1 << 16  # bytes
 
@@ -49,6 +49,8 @@ class Limits:
     """Attempts in all."""
     pause: float = 1.0
     """Seconds before the second attempt; doubled after each that brings nothing."""
+    size: int = 1 << 30
+    """Bytes; no published checkpoint is as large, and a server that never ends fills no disk."""
 
 
 USUAL = Limits()
@@ -109,12 +111,12 @@ def fetch(
     except OSError as error:
         raise StorageError.from_os(error, out) from error
     resumed = part.size() > 0
-    _receive_all(url, part, watch, allow_http, limits)
-    if resumed and not matches(part.path, sha256):
-        watch.line("what an earlier run had received does not fit: starting over")
-        part.remove()
-        _receive_all(url, part, watch, allow_http, limits)
     try:
+        _receive_all(url, part, watch, allow_http, limits)
+        if resumed and not matches(part.path, sha256):
+            watch.line("what an earlier run had received does not fit: starting over")
+            part.remove()
+            _receive_all(url, part, watch, allow_http, limits)
         check(part.path, sha256, url)
     except IntegrityError:
         part.remove()
@@ -161,7 +163,7 @@ def _receive_all(url: str, part: _Part, watch: Watch, allow_http: bool, limits: 
     for _ in range(limits.cuts):
         before = part.size()
         try:
-            _receive(server, url, part, watch, limits.timeout)
+            _receive(server, url, part, watch, limits)
             return
         except Broken as broken:
             vain = 0 if part.size() > before else vain + 1
@@ -173,11 +175,12 @@ def _receive_all(url: str, part: _Part, watch: Watch, allow_http: bool, limits: 
     raise gone(url, f"it broke off {limits.cuts} times")
 
 
-def _receive(server: OpenerDirector, url: str, part: _Part, watch: Watch, timeout: float) -> None:
+def _receive(server: OpenerDirector, url: str, part: _Part, watch: Watch, limits: Limits) -> None:
     """One attempt: ask for what is missing, append it.
 
     Raises:
         Broken: it ended early. NetworkUnavailable: there is no point in trying again.
+        IntegrityError: it does not end.
     """
     start, etag = part.size(), part.etag()
     headers: dict[str, str] = {}
@@ -187,7 +190,7 @@ def _receive(server: OpenerDirector, url: str, part: _Part, watch: Watch, timeou
             headers["If-Range"] = etag  # another version of the file comes whole
     with translated(url):
         try:
-            response = server.open(https.request(url, headers), timeout=timeout)
+            response = server.open(https.request(url, headers), timeout=limits.timeout)
         except HTTPError as error:
             if error.code != 416 or not start:
                 raise
@@ -200,13 +203,16 @@ def _receive(server: OpenerDirector, url: str, part: _Part, watch: Watch, timeou
             if response.status == 206 and _range_start(response) != start:
                 part.remove()
                 raise Broken("the server sent another range than was asked for")
-            _append(response, part, start if response.status == 206 else 0, watch)
+            start = start if response.status == 206 else 0
+            _append(response, part, start, watch, limits.size)
 
 
-def _append(response: http.client.HTTPResponse, part: _Part, start: int, watch: Watch) -> None:
+def _append(
+    response: http.client.HTTPResponse, part: _Part, start: int, watch: Watch, most: int
+) -> None:
     """Write what the server sends at `start` of the part; 0 begins it anew."""
     length = response.headers.get("Content-Length", "")
-    total = start + int(length) if length.isdigit() else 0
+    total = start + int(length) if length.isdecimal() else 0
     etag = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
     done = start
     with _opened(part, start) as file:
@@ -217,6 +223,11 @@ def _append(response: http.client.HTTPResponse, part: _Part, start: int, watch: 
             with _written(part.path):
                 file.write(chunk)
             done += len(chunk)
+            if done > most:
+                raise IntegrityError(
+                    f"{response.url}: more than {most} bytes came, and no published checkpoint is "
+                    "as large: it was replaced; it was not used"
+                )
             watch.step("downloading", done, total or done)
         with _written(part.path):
             file.flush()
@@ -251,4 +262,4 @@ def _range_start(response: http.client.HTTPResponse) -> int:
     """The first byte of a `Content-Range: bytes FIRST-LAST/TOTAL`; -1 if it says something else."""
     unit, _, rest = response.headers.get("Content-Range", "").partition(" ")
     first = rest.partition("-")[0]
-    return int(first) if unit == "bytes" and first.isdigit() else -1
+    return int(first) if unit == "bytes" and first.isdecimal() else -1

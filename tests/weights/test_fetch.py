@@ -1,6 +1,7 @@
 """Fetching: whatever the server does, the file is right in the end, or there is none."""
 
 import ast
+import dataclasses
 import errno
 import hashlib
 import os
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from edgekit.errors import InputError, IntegrityError, NetworkUnavailable, StorageError
-from edgekit.fetch import Limits, fetch
+from edgekit.weights.fetch import Limits, fetch
 
 CONTENT = bytes(range(256)) * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -149,6 +150,12 @@ def test_a_wrong_digest_leaves_nothing(server: Any, out: Path, log: Log) -> None
     assert left(out) == set()
 
 
+def test_a_file_without_end_leaves_nothing(server: Any, out: Path, log: Log) -> None:
+    with pytest.raises(IntegrityError, match="more than 100000 bytes came"):
+        get(server, out, log, limits=dataclasses.replace(QUICK, size=100_000))
+    assert left(out) == set()
+
+
 def test_no_such_file_is_not_asked_for_twice(server: Any, out: Path, log: Log) -> None:
     with pytest.raises(NetworkUnavailable, match=r"absent.pth: the server answered 404 Not Found"):
         fetch(f"{server.url}/absent.pth", out, SHA256, log, limits=QUICK)
@@ -202,17 +209,30 @@ def test_a_redirect_is_followed(server: Any, out: Path, log: Log) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["file:///etc/passwd", "ftp://127.0.0.1/net.pth", "http://example.com/net.pth"]
+    ("target", "reason"),
+    [
+        ("file:///etc/passwd", "file:///etc/passwd"),
+        ("ftp://127.0.0.1/net.pth", "ftp://127.0.0.1/net.pth"),
+        ("http://example.com/net.pth", "http://example.com/net.pth"),
+        ("https://[x/net.pth", "Invalid IPv6 URL"),
+    ],
 )
-def test_a_redirect_away_from_https_is_not(server: Any, out: Path, log: Log, target: str) -> None:
+def test_a_redirect_away_from_https_is_not(
+    server: Any, out: Path, log: Log, target: str, reason: str
+) -> None:
     server.redirects["/net.pth"] = target
-    with pytest.raises(NetworkUnavailable, match=target):
+    with pytest.raises(NetworkUnavailable, match=reason):
         get(server, out, log)
+    assert len(server.asked) == 1
     assert left(out) == set()
 
 
 @pytest.mark.parametrize(
-    "url", ["http://example.com/a.pth", "file:///etc/passwd", "ftp://x/a", "a.pth", "https:///a"]
+    "url",
+    [
+        *("http://example.com/a.pth", "file:///etc/passwd", "ftp://x/a", "a.pth", "https:///a"),
+        *("https://[x/a", "https://x:port/a", "https://x/a b", "https://x/\u00e4", "https://x/\n"),
+    ],
 )
 def test_only_https_is_fetched(out: Path, log: Log, url: str) -> None:
     with pytest.raises(InputError, match="only https"):
