@@ -142,6 +142,15 @@ def test_it_exports_without_a_trace_of_training(name: str) -> None:
     assert not [op for op in called if "bernoulli" in op or "sym_" in op]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_the_batch_is_not_baked_into_the_exported_graph(name: str) -> None:
+    module, batch = seven(name), torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(module, (torch.rand(3, 3, 64, 64),), dynamic_shapes=({0: batch},))
+    images = torch.rand(5, 3, 64, 64)
+    torch.testing.assert_close(run(program.module(), images), run(module, images))
+
+
 @pytest.mark.parametrize("path", FAMILIES, ids=[path.stem for path in FAMILIES])
 def test_its_file_is_headed_by_the_paper_and_imports_only_torch(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
