@@ -31,7 +31,8 @@ def test_gradients_are_those_of_autograd(
 
 def test_a_whole_network_learns_the_same() -> None:
     torch.manual_seed(0)
-    module = architecture("mobilenet_v2")(4, 0.25, 1, 0.0).double()
+    arguments = {"num_classes": 4, "width_mult": 0.25, "stem_stride": 1, "dropout": 0.0}
+    module = architecture("mobilenet_v2")(**arguments).double()
     x = torch.randn(3, 3, 33, 40, dtype=torch.float64)
     gradients = []
     for fast in (False, True):
@@ -46,7 +47,7 @@ def test_a_whole_network_learns_the_same() -> None:
 
 
 def test_the_network_is_as_before_afterwards() -> None:
-    module = architecture("mobilenet_v2")(4, 0.25)
+    module = architecture("mobilenet_v2")(num_classes=4, width_mult=0.25)
     names = list(module.state_dict())
     with pytest.raises(KeyboardInterrupt), fast_strides(module):
         raise KeyboardInterrupt

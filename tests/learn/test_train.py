@@ -22,7 +22,9 @@ AS_IT_IS = Augmentation(count=2, min_area=1, max_ratio=1, contrast=0, brightness
 
 def small() -> nn.Module:
     torch.manual_seed(3)
-    module: nn.Module = architecture("mobilenet_v2")(3, 0.1, 1, 0.1)
+    module: nn.Module = architecture("mobilenet_v2")(
+        num_classes=3, width_mult=0.1, stem_stride=1, dropout=0.1
+    )
     return module
 
 
@@ -103,7 +105,7 @@ def test_the_state_of_another_network_is_refused(
 ) -> None:
     path = tmp_path / "s.pt"
     train(small(), lesson, dataclasses.replace(schedule, stages=(Stage(1, 24),)), 0, path, silent)
-    other = architecture("mobilenet_v2")(3, 0.5, 1)
+    other = architecture("mobilenet_v2")(num_classes=3, width_mult=0.5, stem_stride=1)
     with pytest.raises(CheckpointError, match="cannot go on from"):
         train(other, lesson, schedule, 0, path, silent)
 
