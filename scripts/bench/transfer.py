@@ -9,7 +9,6 @@ validation images after each epoch, and a table at the end.
 """
 
 import argparse
-import dataclasses
 import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -82,12 +81,11 @@ def _lesson(images: Images, classes: int, seed: int) -> Lesson:
 
 
 def _network(classes: int, weights: Path | None) -> nn.Module:
-    from architectures.shufflenet_v2 import from_original
-
     module: nn.Module = plugins.architecture(NAME)(num_classes=classes, stem_stride=1)
     if weights is not None:
         stored = checkpoint.read(weights).tensors
-        state = from_original({n: torch.from_numpy(np.array(v)) for n, v in stored.items()})
+        convert = plugins.converter(NAME, "from_original")
+        state = convert({n: torch.from_numpy(np.array(v)) for n, v in stored.items()})
         absent, left_over = module.load_state_dict(state, strict=False)
         assert not left_over
         assert not [n for n in absent if not n.startswith(("conv5", "fc")) and "tracked" not in n]
@@ -108,7 +106,7 @@ def _run(
 
     with TemporaryDirectory() as folder:
         module = train(module, lesson, schedule, seed, Path(folder) / "state.pt", watch)
-    return accuracy(fold_batch_norm(module), held_out, dataclasses.replace(IMAGE))
+    return accuracy(fold_batch_norm(module), held_out, IMAGE)
 
 
 if __name__ == "__main__":

@@ -27,11 +27,11 @@ from edgekit.cost.layers import cost
 from edgekit.errors import EdgekitError
 from edgekit.lower.build import build
 from edgekit.lower.load import IMAGENET, build_network
+from edgekit.lower.network import Argument
 from edgekit.lower.plan import Request
 from edgekit.manifest import Manifest
 from edgekit.spec import ImageSpec, Session, SessionOptions
 
-Argument = int | float | str | bool
 CIFAR = ImageSpec(32, 32)
 BASE = "mobilenet_v2"
 
