@@ -110,7 +110,9 @@ def _refusal(path: Path, error: Exception) -> str:
             f"{path} is a TorchScript archive, a program: save the weights alone, with "
             "torch.save(torch.jit.load(FILE).state_dict(), OUT)"
         )
-    if named or "Unsupported" in text:
+    with path.open("rb") as file:  # what torch.save ever wrote begins as a zip or as a pickle does
+        is_saved = file.read(1) in (b"P", b"\x80")
+    if named or ("Unsupported" in text and is_saved):
         what = f"'{named[1]}'" if named else "more than tensors"
         return (
             f"{path} is refused: it is a pickle that holds {what}, which to load would mean to run "

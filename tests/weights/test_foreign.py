@@ -170,8 +170,9 @@ def test_a_wrapper_that_holds_itself(tmp_path: Path, said: Log) -> None:
         read_foreign(saved(tmp_path / "a.pth", stored), said)
 
 
-def test_a_text_file_is_no_riddle(tmp_path: Path, said: Log) -> None:
-    (tmp_path / "a.pth").write_text("hello")
+@pytest.mark.parametrize("text", ["hello", "# Heading\n", "<html>", "{}"])
+def test_a_text_file_is_no_riddle(tmp_path: Path, said: Log, text: str) -> None:
+    (tmp_path / "a.pth").write_text(text)
     with pytest.raises(CheckpointError, match=r"not what torch.save writes; fetch or save it"):
         read_foreign(tmp_path / "a.pth", said)
 
