@@ -18,6 +18,9 @@ Scheme: TypeAlias = Literal["affine", "symmetric"]
 """Activation quantisation: `affine` has a zero point, `symmetric` has zero point 0 (TensorRT).
 Weights are symmetric per-channel int8 in both."""
 
+Options: TypeAlias = Mapping[str, str | int | float | bool]
+"""A compiler's options by name; each backend says which it takes, and refuses the others."""
+
 Fill: TypeAlias = Callable[[Mapping[str, np.ndarray]], None]
 """Writes into views of a session's own input memory; must not keep them."""
 
@@ -79,6 +82,8 @@ class SessionOptions:
     """TensorRT: allow int8 kernels (the graph carries its scales)."""
     engine_cache: str = ""
     """Folder for built engines, `~` allowed; empty builds them anew at each load."""
+    compute_units: Literal["", "all", "cpu_and_ane", "cpu_and_gpu", "cpu_only"] = ""
+    """Core ML: which processors it may use; empty leaves it to the runtime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,15 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Other:
+    """Another backend of a device family, `[other.<backend>]` in its file."""
+
+    scheme: Scheme = "affine"
+    session: SessionOptions = SessionOptions()
+    options: Options | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """A device family, read from `targets/<name>.toml`."""
 
@@ -106,8 +120,10 @@ class Target:
     camera: str
     """URI of the default camera."""
     session: SessionOptions = SessionOptions()
-    options: Mapping[str, str | int | float | bool] | None = None
+    options: Options | None = None
     """Compiler options of this target's backend."""
+    other: Mapping[str, Other] | None = None
+    """Further backends that the device can run, by name: what `--backend` may say beside its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +142,7 @@ class Compile(Protocol):
         self,
         program: Any,  # torch.export.ExportedProgram; the seam itself imports no torch
         spec: ModelSpec,
-        options: Mapping[str, str | int | float | bool],
+        options: Options,
         out: Path,
     ) -> Artifact: ...
 

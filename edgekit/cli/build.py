@@ -23,6 +23,10 @@ def build(
     backend: Annotated[
         str | None, typer.Option(help="Another runtime than the target's own.")
     ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Of the backend's compiler; may be repeated."),
+    ] = None,
     precision: Annotated[
         str | None, typer.Option(help="fp32, fp16 or int8; the target has a default.")
     ] = None,
@@ -65,6 +69,7 @@ def build(
         labels=labels,
         image=read_toml(ImageSpec, contract) if contract else None,
         backend=backend,
+        options=parse_arguments(option or (), "--option"),
         precision=precision,
         calibration=calibration,
         out=out,

@@ -14,6 +14,7 @@ from edgekit.spec import (
     Compile,
     ImageSpec,
     Load,
+    Other,
     Precision,
     SessionOptions,
     Target,
@@ -32,6 +33,8 @@ class Request:
     labels: Path | None = None
     image: ImageSpec | None = None
     backend: str | None = None
+    options: Mapping[str, str | int | float | bool] | None = None
+    """Compiler options, over those of the target's file."""
     precision: str | None = None
     calibration: Path | None = None
     out: Path | None = None
@@ -56,26 +59,27 @@ def make_plan(request: Request) -> Plan:
     precision = request.precision or target.precision
     if precision not in PRECISIONS:
         raise UnknownName("precision", precision, PRECISIONS)
-    options, session = dict(target.options or {}), target.session
-    if request.backend is not None and request.backend != target.backend:
-        options, session = {}, SessionOptions(threads=session.threads)
+    name = request.backend or target.backend
+    scheme, session, options = target.scheme, target.session, target.options
+    if name != target.backend:
+        other = (target.other or {}).get(name, Other(session=SessionOptions(session.threads)))
+        scheme, session, options = other.scheme, other.session, other.options
     session = (
         dataclasses.replace(session, fp16=precision != "fp32", int8=precision == "int8")
         if "TensorrtExecutionProvider" in session.providers
         else session
     )
-    name = request.backend or target.backend
     return Plan(
-        target=dataclasses.replace(target, backend=name),
+        target=dataclasses.replace(target, backend=name, scheme=scheme),
         precision=precision,
         compile=plugins.compiler(name),
         load=plugins.loader(name),
-        options=options,
+        options={**(options or {}), **(request.options or {})},
         session=session,
     )
 
 
-def parse_arguments(given: Sequence[str]) -> dict[str, Argument]:
+def parse_arguments(given: Sequence[str], option: str = "--argument") -> dict[str, Argument]:
     """`["width_mult=0.5"]` -> `{"width_mult": 0.5}`; a value that is no number or boolean is text.
 
     Raises:
@@ -85,7 +89,8 @@ def parse_arguments(given: Sequence[str]) -> dict[str, Argument]:
     for text in given:
         name, equals, value = text.partition("=")
         if not name.isidentifier() or not equals:
-            raise InputError(f"'{text}' is not NAME=VALUE, as in --argument width_mult=0.5")
+            example = "width_mult=0.5" if option == "--argument" else "opset=18"
+            raise InputError(f"'{text}' is not NAME=VALUE, as in {option} {example}")
         try:
             parsed = json.loads(value, parse_constant=str)  # NaN is text: a manifest has no NaN
         except ValueError:
