@@ -18,6 +18,9 @@ TOOLS = ("edgekit", "torch", "torchao")
 BACKEND_TOOLS = {
     "litert": ("litert-torch", "litert-converter", "ai-edge-litert", "ai-edge-quantizer"),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "onnxruntime", "openvino"),
+    "executorch": ("executorch",),
+    "coreml": ("coremltools",),
 }
 
 
