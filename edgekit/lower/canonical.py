@@ -9,6 +9,7 @@
     max_pool(x, padding=p), x never negative        ->  max_pool(pad(x, p))
     avg_pool(x, padding=p), padding counted         ->  avg_pool(pad(x, p))
     silu(x)                                         ->  x * sigmoid(x)
+    relu6(x), clamp(x + 3, 0, 6) / 6 ...            ->  see `clips`
     dropout, alias, contiguous (in eval mode)       ->  nothing
 
 Exact, all of them. The exporters then leave no shape arithmetic, and the quantiser and every
@@ -22,6 +23,8 @@ from typing import Any
 import torch
 from torch import fx
 from torch.export import ExportedProgram
+
+from edgekit.lower import clips
 
 aten = torch.ops.aten
 
@@ -58,6 +61,7 @@ def canonical(program: ExportedProgram, pixels: torch.Tensor) -> ExportedProgram
         _pool_globally,
         _shuffle,
         _slice,
+        clips.one_spelling,
         _pad_pools,
         _gate,
     ):
