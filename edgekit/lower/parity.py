@@ -15,7 +15,7 @@ from torch import nn
 
 from edgekit.device.golden import Difference, difference, run_input
 from edgekit.errors import EdgekitError, ParityError
-from edgekit.lower.taps import Divergence
+from edgekit.lower.taps import LayerSnr
 from edgekit.manifest import Hop, Tolerance
 from edgekit.spec import Precision, Session
 
@@ -67,7 +67,7 @@ def check_hop(
     expected: np.ndarray,
     found: np.ndarray,
     allowed: Tolerance,
-    locate: Callable[[], Divergence | None],
+    locate: Callable[[], LayerSnr | None],
 ) -> Hop:
     """Compare the logits of one hop, (N, classes) both.
 
@@ -110,7 +110,7 @@ def _explain(
     name: str,
     apart: Difference,
     allowed: Tolerance,
-    locate: Callable[[], Divergence | None],
+    locate: Callable[[], LayerSnr | None],
 ) -> str:
     try:
         found = locate()

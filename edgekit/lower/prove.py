@@ -82,7 +82,8 @@ def _exported(
     hop = parity.check_hop(
         "eager -> exported", expected, found, allowed,
         lambda: taps.first_divergence(
-            taps.eager_layers(eager, few), taps.weighted_layers(program, few), allowed.snr_db
+            taps.layer_snr(taps.eager_layers(eager, few), taps.weighted_layers(program, few)),
+            allowed.snr_db,
         ),
     )  # fmt: skip
     return hop, found
@@ -108,7 +109,8 @@ def _quantised(
     hop = parity.check_hop(
         "exported -> quantised", expected, found, allowed,
         lambda: taps.first_divergence(
-            taps.graph_layers(evened, few), taps.graph_layers(result, few), allowed.snr_db
+            taps.layer_snr(taps.graph_layers(evened, few), taps.graph_layers(result, few)),
+            allowed.snr_db,
         ),
     )  # fmt: skip
     return result, hop, found
@@ -132,9 +134,10 @@ def _lowered(
     def lower(wide: ExportedProgram, folder: Path) -> Session:
         return plan.load(_compile(plan, wide, spec, folder).model, plan.session)
 
-    def locate() -> taps.Divergence | None:
+    def locate() -> taps.LayerSnr | None:
         values = taps.lowered_layers(program, torch.from_numpy(few[0]), lower, few)
-        return taps.first_divergence(taps.graph_layers(program, few), values, allowed.snr_db)
+        layers = taps.layer_snr(taps.graph_layers(program, few), values)
+        return taps.first_divergence(layers, allowed.snr_db)
 
     name = "quantised -> lowered" if spec.precision == "int8" else "exported -> lowered"
     return parity.check_hop(name, expected, found, allowed, locate)

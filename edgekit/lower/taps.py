@@ -22,28 +22,29 @@ Values = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
-class Divergence:
-    """The first layer whose values differ by more than a hop allows."""
+class LayerSnr:
+    """How near one layer is to the same layer before a hop, on all images together."""
 
     layer: str
     snr_db: float
+    """dB; 200 stands for "no difference", -200 for NaN, infinity or another shape."""
     max_abs_error: float
+    """In units of the layer's values; `inf` where they are not finite."""
 
     def __str__(self) -> str:
         return f"{self.layer}: SNR {self.snr_db:.1f} dB, max error {self.max_abs_error:.3g}"
 
 
-def first_divergence(expected: Values, found: Values, snr_db: float) -> Divergence | None:
-    """The first layer of `expected` whose SNR in `found` is under `snr_db`; None if none is.
+def layer_snr(expected: Values, found: Values) -> list[LayerSnr]:
+    """Every layer of `expected` that `found` has, compared, in order of execution."""
+    both = [name for name in expected if name in found]
+    apart = (difference(_flat(expected[name]), _flat(found[name])) for name in both)
+    return [LayerSnr(n, d.snr_db, d.max_abs_error) for n, d in zip(both, apart, strict=True)]
 
-    A layer that `found` lacks is passed over.
-    """
-    for name, value in expected.items():
-        if name in found:
-            apart = difference(_flat(value), _flat(found[name]))
-            if apart.snr_db < snr_db:
-                return Divergence(name, apart.snr_db, apart.max_abs_error)
-    return None
+
+def first_divergence(layers: Sequence[LayerSnr], snr_db: float) -> LayerSnr | None:
+    """The first layer whose SNR is under `snr_db`; None if none is."""
+    return next((layer for layer in layers if layer.snr_db < snr_db), None)
 
 
 def eager_layers(module: nn.Module, inputs: Sequence[np.ndarray]) -> Values:

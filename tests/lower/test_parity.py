@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from edgekit.errors import EdgekitError, ParityError
 from edgekit.lower import parity
-from edgekit.lower.taps import Divergence
+from edgekit.lower.taps import LayerSnr
 from edgekit.manifest import Hop, Tolerance
 from edgekit.spec import Precision
 
@@ -16,7 +16,7 @@ def logits(rows: int = 20) -> np.ndarray:
     return found
 
 
-def nowhere() -> Divergence | None:
+def nowhere() -> LayerSnr | None:
     raise AssertionError("a hop that holds is not searched")
 
 
@@ -83,7 +83,7 @@ def test_a_breach_names_the_hop_the_layer_and_the_figures() -> None:
             expected,
             found,
             ALLOWED,
-            lambda: Divergence("network.features.3 (conv)", 4.04, 1.25),
+            lambda: LayerSnr("network.features.3 (conv)", 4.04, 1.25),
         )
     message = str(caught.value)
     assert "the hop 'exported -> lowered' fails" in message
@@ -127,7 +127,7 @@ def test_all_zero_logits_are_no_agreement() -> None:
 
 
 def test_where_no_layer_can_be_found_the_breach_still_says_so() -> None:
-    def fails() -> Divergence | None:
+    def fails() -> LayerSnr | None:
         raise EdgekitError("cannot lower the taps")
 
     found = -logits()

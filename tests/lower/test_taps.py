@@ -43,9 +43,12 @@ def test_a_fault_in_the_exported_program_is_found_at_its_layer(
     what: str,
 ) -> None:
     expected = taps.eager_layers(eager, inputs)
-    assert taps.first_divergence(expected, taps.weighted_layers(program, inputs), 90) is None
+    assert (
+        taps.first_divergence(taps.layer_snr(expected, taps.weighted_layers(program, inputs)), 90)
+        is None
+    )
     found = taps.weighted_layers(broken(program, layer, what), inputs)
-    divergence = taps.first_divergence(expected, found, 90)
+    divergence = taps.first_divergence(taps.layer_snr(expected, found), 90)
     assert divergence is not None
     assert divergence.layer == layer
     assert divergence.snr_db < 40
@@ -69,10 +72,15 @@ def test_a_fault_in_the_quantised_program_is_found_at_its_layer(
 ) -> None:
     expected = taps.graph_layers(program, inputs)
     right = quantise(program.module(check_guards=False), tensors, "affine")
-    assert taps.first_divergence(expected, taps.graph_layers(right, inputs), 15) is None
+    assert (
+        taps.first_divergence(taps.layer_snr(expected, taps.graph_layers(right, inputs)), 15)
+        is None
+    )
     wrong = broken(program, "network.project.0", "weight")
     result = quantise(wrong.module(check_guards=False), tensors, "affine")
-    divergence = taps.first_divergence(expected, taps.graph_layers(result, inputs), 15)
+    divergence = taps.first_divergence(
+        taps.layer_snr(expected, taps.graph_layers(result, inputs)), 15
+    )
     assert divergence is not None
     assert divergence.layer == "network.project.0 (conv)"
 
@@ -119,16 +127,25 @@ def test_the_tapped_program_gives_the_logits_and_every_layer(
 def test_divergence() -> None:
     one = np.ones((2, 3), np.float32)
     values = {"a": one, "b": one, "c": one}
-    assert taps.first_divergence(values, dict(values), 90) is None
+    assert taps.first_divergence(taps.layer_snr(values, dict(values)), 90) is None
     off = {"c": -one, "b": one + np.float32(0.1), "a": one}
-    found = taps.first_divergence(values, off, 30)
+    found = taps.first_divergence(taps.layer_snr(values, off), 30)
     assert found is not None
     assert found.layer == "b"
     assert str(found) == "b: SNR 20.0 dB, max error 0.1"
-    later = taps.first_divergence(values, off, 15)
+    later = taps.first_divergence(taps.layer_snr(values, off), 15)
     assert later is not None
     assert later.layer == "c"
-    assert taps.first_divergence(values, {"a": one}, 90) is None, "what lacks is passed over"
+    lacking = taps.layer_snr(values, {"a": one})
+    assert lacking == [taps.LayerSnr("a", 200.0, 0.0)], "what lacks is passed over"
+
+
+def test_every_layer_is_compared_in_order() -> None:
+    one = np.ones((2, 3), np.float32)
+    found = taps.layer_snr({"a": one, "b": one, "c": one}, {"c": one * np.nan, "a": one * 0.9})
+    assert [layer.layer for layer in found] == ["a", "c"]
+    assert found[0].snr_db == pytest.approx(20.0, abs=1e-4)
+    assert found[1] == taps.LayerSnr("c", -200.0, float("inf"))
 
 
 def test_a_network_whose_layers_repeat_names_each_once(inputs: list[np.ndarray]) -> None:
