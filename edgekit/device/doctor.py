@@ -31,6 +31,8 @@ _QUESTIONS = {
     "onnxruntime": "import os; os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1'); "
     "import onnxruntime; print(*onnxruntime.get_available_providers())",
     "ai_edge_litert": "import ai_edge_litert.interpreter",
+    # Its converter, imported with it, sends telemetry: see targets/openvino/runtime.py.
+    "openvino": "sys.modules['openvino.tools.ovc'] = None; import openvino",
 }
 _PATIENCE = 60  # seconds for an import from a slow SD card
 

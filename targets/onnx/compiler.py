@@ -39,7 +39,20 @@ def compile(
     Raises:
         SpecError: the exporter refused the program, or an option is unknown.
     """
-    chosen = _options(options)
+    model = lower(program, spec, _options(options))
+    path = out / "model.onnx"
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    return Artifact(path, notes(program))
+
+
+def lower(
+    program: torch.export.ExportedProgram, spec: ModelSpec, chosen: Options
+) -> onnx.ModelProto:
+    """The graph itself, for whatever reads ONNX.
+
+    Raises:
+        SpecError: the exporter refused the program.
+    """
     model = _export(program, spec, chosen.opset)
     passes.strip_metadata(model)
     passes.fold_padding(model)
@@ -55,12 +68,14 @@ def compile(
         onnx.checker.check_model(model, full_check=True)
     except onnx.checker.ValidationError as cause:
         raise SpecError(f"the exported ONNX graph is not valid: {cause}") from cause
-    path = out / "model.onnx"
-    path.write_bytes(model.SerializeToString(deterministic=True))
+    return model
+
+
+def notes(program: torch.export.ExportedProgram) -> tuple[str, ...]:
+    """What a reader should know of the graph: the shuffles, which stay transposes."""
     shuffle = torch.ops.aten.channel_shuffle.default
     shuffles = sum(node.target is shuffle for node in program.graph.nodes)
-    notes = (f"channel shuffles: {shuffles}, a transpose each",) if shuffles else ()
-    return Artifact(path, notes)
+    return (f"channel shuffles: {shuffles}, a transpose each",) if shuffles else ()
 
 
 def _options(given: Mapping[str, str | int | float | bool]) -> Options:

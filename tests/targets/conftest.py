@@ -108,7 +108,15 @@ def _signature(schema: Any, image: int, logits: int) -> Any:
     return signature
 
 
-@pytest.fixture(params=["litert", "onnx"])
+WRITERS: dict[str, tuple[str, Callable[[Path, int | str], None]]] = {
+    "litert": (".tflite", write_litert),
+    "onnx": (".onnx", write_onnx),
+    "openvino": (".onnx", write_onnx),
+}
+"""Backend -> how the small network's file is called, and how it is written."""
+
+
+@pytest.fixture(params=WRITERS)
 def backend(request: pytest.FixtureRequest) -> str:
     """Each backend that has a session."""
     return str(request.param)
@@ -117,8 +125,9 @@ def backend(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def model(backend: str, tmp_path: Path) -> Path:
     """The small network's file."""
-    path = tmp_path / {"litert": "model.tflite", "onnx": "model.onnx"}[backend]
-    write_litert(path) if backend == "litert" else write_onnx(path)
+    suffix, write = WRITERS[backend]
+    path = tmp_path / f"model{suffix}"
+    write(path, 1)
     return path
 
 
@@ -133,7 +142,7 @@ def onnx_model(tmp_path: Path) -> Path:
 @pytest.fixture
 def free_model(backend: str, tmp_path: Path) -> Path:
     """The same with a batch axis of any length."""
-    path = tmp_path / {"litert": "free.tflite", "onnx": "free.onnx"}[backend]
-    write: Callable[[Path, int | str], None] = write_litert if backend == "litert" else write_onnx
+    suffix, write = WRITERS[backend]
+    path = tmp_path / f"free{suffix}"
     write(path, "N")
     return path

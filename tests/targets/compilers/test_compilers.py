@@ -89,7 +89,7 @@ def test_an_unknown_option_is_refused(
 
 
 class Eigenvalues(torch.nn.Module):
-    """An operator that neither converter has."""
+    """An operator that no converter has."""
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         found: torch.Tensor = torch.linalg.eigvals(image[0, :3, :3, 0].float()).real[None]
