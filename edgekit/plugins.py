@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from edgekit.errors import EdgekitError, InputError, MissingPackage, SpecError, UnknownName
-from edgekit.spec import Compile, Load, Target
+from edgekit.spec import Compile, Load, Place, Target
 from edgekit.values import parse, toml_mapping
 
 HERE = Path(__file__).resolve().parent
@@ -91,6 +91,18 @@ def reader(name: str) -> Callable[[Path], Mapping[str, int]]:
     _known("backend that lists operators", name, _with("operators.py"))
     module = _import(f"targets.{name}.operators", name, f"reading a model of '{name}'")
     return cast(Callable[[Path], Mapping[str, int]], module.operators)
+
+
+def placer(name: str) -> Place:
+    """How a backend tells what its accelerator takes: `place` of `targets/<name>/placement.py`.
+
+    Raises:
+        UnknownName: no such backend, or one that cannot tell.
+        MissingPackage: what reads its files is not installed.
+    """
+    _known("backend that tells what falls back", name, _with("placement.py"))
+    module = _import(f"targets.{name}.placement", "host", f"telling what falls back on '{name}'")
+    return cast(Place, module.place)
 
 
 def architectures() -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """The vocabulary: plain values that every stage passes on, and the shape of the seam.
 
-Imports numpy only. Values are frozen; verbs live elsewhere. The two protocols at the end are all
-that a backend implements: `Compile` on the host, `Session` (made by `Load`) on the device.
+Imports numpy only. Values are frozen; verbs live elsewhere. The protocols at the end are all that a
+backend implements: `Compile` on the host, `Session` (made by `Load`) on the device, and, if it can
+tell what its accelerator will take, `Place`.
 """
 
 from collections.abc import Callable, Mapping
@@ -97,6 +98,9 @@ class ModelSpec:
     scheme: Scheme
     input: TensorSpec
     output: TensorSpec
+    labels: tuple[str, ...] = ()
+    """One per class, in the order of the logits, for a format that carries them; two classes may
+    have the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +139,45 @@ class Artifact:
     """For people: what was folded, delegated, left in float, and why."""
 
 
+@dataclass(frozen=True, slots=True)
+class PlacedOperator:
+    """One operator of a model file, and who will run it."""
+
+    name: str
+    """As in the file: the operator's own, or its first output's where operators have none."""
+    kind: str
+    """The format's word for it: `CONV_2D`, `Conv` ..."""
+    partition: int
+    """Which of the accelerator's partitions runs it, from 0; -1: none, it falls back."""
+    reason: str = ""
+    """Why it falls back; empty if it does not."""
+    border: bool = False
+    """It only makes numbers of the camera's bytes, or floats of the logits, where the model begins
+    or ends; that it stays outside of the accelerator is by construction, and no fallback."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What the accelerator of a target takes of a model, and what falls back."""
+
+    accelerator: str
+    """For people: `XNNPACK`, `TensorRT` ..."""
+    basis: str
+    """For people: the rules that this was told by, and how far they go."""
+    operators: tuple[PlacedOperator, ...]
+    """In order of execution."""
+    partitions: int
+    """Pieces that the accelerator runs in one go each; 1 is best."""
+    crossing_bytes: int
+    """Of the tensors that go into or out of a partition in one run; the model's own input and
+    output do not count."""
+
+    @property
+    def fallen(self) -> tuple[PlacedOperator, ...]:
+        """The operators that fall back."""
+        return tuple(op for op in self.operators if op.partition < 0 and not op.border)
+
+
 class Compile(Protocol):
     """`targets/<backend>/compiler.py` has one function `compile` of this shape (host, torch)."""
 
@@ -169,3 +212,9 @@ class Load(Protocol):
     """`targets/<backend>/session.py` has one function `load` of this shape (device, numpy)."""
 
     def __call__(self, model: Path, options: SessionOptions) -> Session: ...
+
+
+class Place(Protocol):
+    """`targets/<backend>/placement.py` may have one function `place` of this shape."""
+
+    def __call__(self, model: Path, options: SessionOptions) -> Placement: ...
