@@ -93,6 +93,13 @@ def digest(root: Path, name: str) -> tuple[int, str]:
     return size, sha256.hexdigest()
 
 
+def size(path: Path) -> int:
+    """Bytes of a file, or of all the files in a folder: a model may be either."""
+    if path.is_dir():
+        return sum((path / name).stat().st_size for name in walk(path))
+    return path.stat().st_size
+
+
 def _chunks(path: Path, descriptor: int) -> Iterator[bytes]:
     try:
         while chunk := os.read(descriptor, CHUNK):
