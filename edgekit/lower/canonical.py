@@ -10,6 +10,8 @@
     avg_pool(x, padding=p), padding counted         ->  avg_pool(pad(x, p))
     silu(x)                                         ->  x * sigmoid(x)
     relu6(x), clamp(x + 3, 0, 6) / 6 ...            ->  see `clips`
+    amax(x, (2, 3)), adaptive_max_pool2d ...        ->  see `reductions`
+    what does not depend on the image               ->  a constant, see `constants`
     dropout, alias, contiguous (in eval mode)       ->  nothing
 
 Exact, all of them. The exporters then leave no shape arithmetic, and the quantiser and every
@@ -24,7 +26,8 @@ import torch
 from torch import fx
 from torch.export import ExportedProgram
 
-from edgekit.lower import clips
+from edgekit.lower import clips, reductions
+from edgekit.lower.constants import fold_constants
 
 aten = torch.ops.aten
 
@@ -58,6 +61,7 @@ def canonical(program: ExportedProgram, pixels: torch.Tensor) -> ExportedProgram
     for change in (
         _leave_in_place,
         _drop_nothing,
+        reductions.one_spelling,
         _pool_globally,
         _shuffle,
         _slice,
@@ -68,6 +72,8 @@ def canonical(program: ExportedProgram, pixels: torch.Tensor) -> ExportedProgram
         for node in list(module.graph.nodes):
             change(module.graph, node)
         module.graph.eliminate_dead_code()
+        if change is _leave_in_place:
+            fold_constants(module)
     module.graph.lint()
     module.recompile()
     return torch.export.export(module, (pixels,))
