@@ -123,12 +123,13 @@ def _same_quantisation(one: NodeProto, two: NodeProto, values: dict[str, np.ndar
 def use_uint8_activations(model: ModelProto) -> None:
     """int8 activations with zero point z  =>  uint8 with z + 128: the same integers, moved.
 
-    Weights stay int8.
+    Weights stay int8; they stand in the file as integers already.
     """
     values = constants(model)
     moved: dict[str, str] = {}
     for node in model.graph.node:
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or node.input[0] in values:
+        stored = node.op_type == "DequantizeLinear" and node.input[0] in values
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or stored:
             continue
         zero_point = node.input[2]
         if zero_point not in moved:

@@ -343,6 +343,26 @@ def test_uint8_activations() -> None:
     np.testing.assert_array_equal(run(model), before)
 
 
+def test_a_constant_that_is_quantised_in_the_graph_moves_too() -> None:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("QuantizeLinear", ["gain", "s", "z"], ["gq"]),
+        helper.make_node("DequantizeLinear", ["gq", "s", "z"], ["gd"]),
+        helper.make_node("Mul", ["d", "gd"], ["y"]),
+    ]
+    constants = {
+        "s": np.asarray(0.05, np.float32),
+        "z": np.asarray(-7, np.int8),
+        "gain": np.linspace(-1, 1, 2, dtype=np.float32).reshape(1, 2, 1, 1),
+    }
+    model = model_of(nodes, constants)
+    before = run(model)
+    passes.use_uint8_activations(model)
+    onnx.checker.check_model(model, full_check=True)
+    np.testing.assert_array_equal(run(model), before)
+
+
 def test_the_extremes_of_int8_move_to_those_of_uint8() -> None:
     for given, wanted in ((-128, 0), (127, 255)):
         model = padded()
