@@ -33,17 +33,30 @@ class Tolerance:
 
 
 @dataclass(frozen=True, slots=True)
+class Edges:
+    """A step of the parity gate on generated images: constant, very wide, of one pixel ..."""
+
+    images: int
+    max_abs_error: float
+    snr_db: float
+    """dB, as in `Hop`."""
+    tolerance: Tolerance
+
+
+@dataclass(frozen=True, slots=True)
 class Hop:
-    """One step of the parity gate, as measured, and what it was held to."""
+    """One step of the parity gate, as measured on real images, and what it was held to."""
 
     name: str
-    """`eager -> exported` and so on."""
+    """`eager -> folded` and so on."""
     images: int
     max_abs_error: float
     snr_db: float
     """dB; 200 stands for "no difference", because JSON has no infinity."""
     top1_agreement: float
     tolerance: Tolerance
+    edges: Edges | None = None
+    """None in a bundle of before there were any."""
 
 
 @dataclass(frozen=True, slots=True)

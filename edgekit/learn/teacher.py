@@ -13,7 +13,7 @@ from edgekit.learn.data import Images
 from edgekit.learn.recipe import Recipe
 from edgekit.learn.train import Lesson, Progress, to_planes, train
 from edgekit.learn.views import Views, render
-from edgekit.lower.network import load_weights
+from edgekit.lower.network import fold_batch_norm, load_weights
 from edgekit.plugins import architecture
 
 
@@ -26,7 +26,7 @@ def load(recipe: Recipe) -> nn.Module:
     """
     choice, weights = recipe.teacher.model, recipe.teacher.weights
     module: nn.Module = architecture(choice.architecture)(**choice.arguments)
-    load_weights(module, checkpoint.read(weights).tensors, str(weights))
+    fold_batch_norm(load_weights(module, checkpoint.read(weights).tensors, str(weights)))
     name, last = list(module.named_modules())[-1]
     if not isinstance(last, nn.Linear):
         raise SpecError(

@@ -1,6 +1,6 @@
 """From a network to a bundle: the order of the steps, and nothing else.
 
-load -> export -> quantise -> compile -> gate -> golden frames -> seal
+load -> fold -> export -> quantise -> compile -> golden frames -> seal, each behind its gate
 """
 
 import dataclasses
@@ -10,21 +10,23 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekit import bundle
+from edgekit import bundle, files
 from edgekit.bundle import Bundle
 from edgekit.cost.layers import cost
-from edgekit.device.golden import run_image
 from edgekit.errors import InputError, StorageError
-from edgekit.lower import calibrate, export, parity, report
+from edgekit.lower import calibrate, edges, export, parity, plot, report
 from edgekit.lower.calibrate import Images
 from edgekit.lower.load import load_network
-from edgekit.lower.network import Network
+from edgekit.lower.network import Network, folded
+from edgekit.lower.packaged import answers, packaged
+from edgekit.lower.parity import HopError
 from edgekit.lower.plan import Plan, Request, make_plan
-from edgekit.lower.prove import Say, prove, read_back
-from edgekit.manifest import SCHEMA, Golden, Hop, Manifest, Provenance
-from edgekit.spec import Artifact, ImageSpec
+from edgekit.lower.prove import Proof, Say, prove
+from edgekit.manifest import SCHEMA, Golden, Manifest, Provenance
+from edgekit.spec import ImageSpec
 
 UNTRAINED = "random weights: to measure latency and memory with; its answers mean nothing"
+STORED_FOLDED = "the weights were stored with batch norm folded: the parity gate starts there"
 GOLDEN = 4
 """Frames that travel in the bundle."""
 
@@ -37,7 +39,8 @@ def build(request: Request, say: Say) -> Bundle:
         say: told what is being done, a line at a time.
 
     Raises:
-        ParityError: a hop was breached; nothing is left behind.
+        ParityError: a hop was breached; nothing is left behind but `OUT.parity.html`, which shows
+            every layer of it.
         InputError, MissingPackage: what was given cannot be used.
     """
     started = time.perf_counter()
@@ -46,15 +49,32 @@ def build(request: Request, say: Say) -> Bundle:
         request.model, request.weights, request.labels, request.image, request.arguments
     )
     out = request.out or Path(f"{network.name}-{plan.target.name}-{plan.precision}")
-    with bundle.writing(out, request.force) as folder:
-        images = read_images(request.calibration, network.image)
-        if plan.precision == "int8":
-            calibrate.check_for_quantising(images)
-        say(f"{network.name}: {len(images.inputs)} images from {images.source}")
-        artifact, hops = prove(plan, network, images, folder, say)
-        _finish(plan, network, images, artifact, hops, folder, started)
+    chart = out.with_name(f"{out.name}.parity.html")
+    try:
+        with bundle.writing(out, request.force) as folder:
+            images = read_images(request.calibration, network.image)
+            if plan.precision == "int8":
+                calibrate.check_for_quantising(images)
+            say(f"{network.name}: {len(images.inputs)} images from {images.source}")
+            proof = prove(plan, network, images, folder, say)
+            _finish(plan, network, images, proof, folder, started)
+    except HopError as breach:
+        raise _drawn(breach, chart) from breach
+    chart.unlink(missing_ok=True)  # of a build that was refused before
     say(f"reading {out} back")
     return bundle.read(out)
+
+
+def _drawn(breach: HopError, chart: Path) -> HopError:
+    """The same breach, its layers drawn into `chart`; without layers or room there, as it is."""
+    if not breach.layers:
+        return breach
+    try:
+        chart.write_text(plot.page(breach), encoding="utf-8")
+    except OSError:
+        return breach
+    message = f"{breach}; every layer of the hop is drawn in {chart}"
+    return HopError(message, breach.hop, breach.layers, breach.snr_db)
 
 
 def read_images(folder: Path | None, image: ImageSpec) -> Images:
@@ -70,31 +90,29 @@ def _finish(
     plan: Plan,
     network: Network,
     images: Images,
-    artifact: Artifact,
-    hops: list[Hop],
+    proof: Proof,
     folder: Path,
     started: float,
 ) -> None:
     """Golden frames, labels, README, manifest; and the last hop, on the files as written."""
-    few = images.first(parity.IMAGES)
+    few, odd = images.first(parity.IMAGES), edges.frames()
+    model = proof.artifact.model
     try:
         bundle.write_labels(folder / "labels.txt", network.labels)
-        with closing(plan.load(artifact.model, plan.session)) as session:
-            name = session.outputs[0].name
-            logits = np.concatenate(
-                [run_image(session, frame, network.image)[name] for frame in few.frames]
-            )
+        with closing(plan.load(model, plan.session)) as session:
+            every = answers(session, [*few.frames, *odd.values()], network.image)
             sample = images.inputs[0]
             elapsed = time.perf_counter() - started
             (folder / "report.json").write_text(report.machine_report(session, sample, elapsed))
+        logits = every[: len(few.frames)]
         golden = _write_golden(few, logits, network.image, folder)
         peak = float(np.abs(logits).max())
-        manifest = _manifest(plan, network, images, artifact, hops, golden, peak, folder)
+        manifest = _manifest(plan, network, images, proof, golden, peak, folder)
         bundle.seal(folder, manifest)
-        hop = read_back(folder, few.frames, logits)
+        hop = packaged(folder, network, few.frames, odd, every)
         manifest = dataclasses.replace(manifest, parity=(*manifest.parity, hop))
-        size = artifact.model.stat().st_size
-        card = report.readme(manifest, cost(network.module, network.image), size)
+        size = files.size(model)
+        card = report.readme(manifest, cost(folded(network).module, network.image), size)
         (folder / "README.md").write_text(card)
         bundle.seal(folder, manifest)  # anew: now the last hop and the card are in it
     except OSError as cause:
@@ -126,8 +144,7 @@ def _manifest(
     plan: Plan,
     network: Network,
     images: Images,
-    artifact: Artifact,
-    hops: list[Hop],
+    proof: Proof,
     golden: tuple[Golden, ...],
     peak: float,
     folder: Path,
@@ -142,7 +159,7 @@ def _manifest(
         backend=plan.target.backend,
         precision=plan.precision,
         scheme=plan.target.scheme,
-        model=artifact.model.relative_to(folder).as_posix(),
+        model=proof.artifact.model.relative_to(folder).as_posix(),
         inputs=(spec.input,),
         outputs=(spec.output,),
         image=network.image,
@@ -151,7 +168,7 @@ def _manifest(
         session=plan.session,
         golden=golden,
         golden_tolerance=parity.tolerance(limits, np.array([peak])),
-        parity=tuple(hops),
+        parity=proof.hops,
         accuracy=network.accuracy,
         provenance=Provenance(
             architecture=network.name,
@@ -162,5 +179,12 @@ def _manifest(
             parity_sha256=images.first(parity.IMAGES).sha256,
             tools=report.tool_versions(plan.target.backend),
         ),
-        notes=artifact.notes if network.trained else (UNTRAINED, *artifact.notes),
+        notes=_notes(network, proof),
     )
+
+
+def _notes(network: Network, proof: Proof) -> tuple[str, ...]:
+    """What whoever reads the manifest has to know, and what the compiler says."""
+    untrained = () if network.trained else (UNTRAINED,)
+    stored = (STORED_FOLDED,) if network.stored_folded else ()
+    return (*untrained, *stored, *proof.artifact.notes)

@@ -8,6 +8,7 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 
 from edgekit.errors import SpecError
+from edgekit.lower import tracing
 from edgekit.lower.network import CameraInput, Network
 from edgekit.spec import ModelSpec, Precision, Scheme, TensorSpec
 
@@ -62,6 +63,7 @@ def model_spec(network: Network, precision: Precision, scheme: Scheme) -> ModelS
         scheme=scheme,
         input=TensorSpec("image", (1, image.height, image.width, 3), "uint8"),
         output=TensorSpec("logits", (1, network.classes), "float32"),
+        labels=network.labels,
     )
 
 
@@ -79,16 +81,15 @@ def export(module: nn.Module, pixels: torch.Tensor) -> ExportedProgram:
     """Trace `module` on `pixels`.
 
     Raises:
-        SpecError: PyTorch cannot export the network; the cause says where.
+        SpecError: PyTorch cannot export the network, or it draws random numbers; says where.
     """
     try:
-        return torch.export.export(module, (pixels,))
+        program = torch.export.export(module, (pixels,))
     except Exception as cause:  # torch.export raises many kinds
-        lines = str(cause).strip().splitlines()
-        raise SpecError(
-            f"PyTorch cannot export this network: {lines[0] if lines else type(cause).__name__}; "
-            "remove data-dependent control flow from forward(), and try torch.export.export alone"
-        ) from cause
+        reason = tracing.explain(cause)
+        raise SpecError(f"PyTorch cannot export this network: {reason}") from cause
+    tracing.check_program(program)
+    return program
 
 
 def layers(graph: fx.Graph) -> list[Layer]:

@@ -15,7 +15,13 @@ from edgekit.checkpoint import Card, Checkpoint
 from edgekit.errors import CheckpointError, InputError, SpecError, UnknownName
 from edgekit.lower import untrained
 from edgekit.lower.guess import guess_arguments
-from edgekit.lower.network import Argument, Network, fold_batch_norm, load_weights
+from edgekit.lower.network import (
+    Argument,
+    Network,
+    are_folded,
+    has_batch_norm,
+    load_weights,
+)
 from edgekit.manifest import Accuracy
 from edgekit.published import IMAGENET as IMAGENET
 from edgekit.published import catalogue
@@ -57,10 +63,12 @@ def load_network(
         chosen = dict(card.arguments) if card else guess_arguments(model, stored.tensors, given)
     chosen |= arguments or {}
     module = user_network(model, chosen) if ":" in model else build_network(model, chosen)
+    stored_folded = False
     if stored is not None:
+        stored_folded = has_batch_norm(module) and are_folded(stored.tensors)
         load_weights(module, stored.tensors, str(stored.path))
     image = image or (card.image if card else IMAGENET)
-    classes = count_classes(fold_batch_norm(module), image, model)
+    classes = count_classes(module, image, model)
     return Network(
         name=model.partition(":")[2] or model,
         module=module,
@@ -69,6 +77,7 @@ def load_network(
         arguments=chosen,
         checkpoint_sha256=checkpoint.digest(stored.path) if stored else "",
         accuracy=_accuracy(card),
+        stored_folded=stored_folded,
     )
 
 
@@ -80,7 +89,7 @@ def _untrained(
         torch.manual_seed(untrained.SEED)
         module = build_network(name, arguments)
     classes = count_classes(module, image, name)
-    module = fold_batch_norm(untrained.settle(module, image))
+    module = untrained.settle(module, image)
     names = read_labels(labels, (), classes)
     return Network(name, module, image, names, arguments, checkpoint_sha256="", trained=False)
 

@@ -5,6 +5,8 @@ A network here takes *normalised* planes, (N, 3, H, W) float32, and gives logits
 camera pixels.
 """
 
+import copy
+import dataclasses
 import inspect
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -18,6 +20,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from edgekit import checkpoint
+from edgekit.errors import SpecError
 from edgekit.manifest import Accuracy
 from edgekit.spec import ImageSpec
 
@@ -26,7 +29,7 @@ Argument: TypeAlias = int | float | str | bool
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network ready to lower; `module` is in eval mode, batch norm folded where it can be."""
+    """A network ready to lower; `module` is in eval mode, as it was built or stored."""
 
     name: str
     module: nn.Module
@@ -39,6 +42,8 @@ class Network:
     """Of the float checkpoint, as its card states it."""
     trained: bool = True
     """Whether its answers mean something; if not, the gate compares logits, not what is largest."""
+    stored_folded: bool = False
+    """Whether its weights were stored without batch norm: there is no network before folding."""
 
     @property
     def classes(self) -> int:
@@ -68,6 +73,24 @@ class CameraInput(nn.Module):
         return self.network(self.normalise(planes))
 
 
+def folded(network: Network) -> Network:
+    """A copy whose module is in the form that runs on a device, see `fold_batch_norm`.
+
+    Raises:
+        SpecError: the module holds something that cannot be copied.
+    """
+    try:
+        module = copy.deepcopy(network.module)
+    except Exception as cause:  # a user's own module may hold anything
+        lines = str(cause).splitlines()
+        raise SpecError(
+            f"'{network.name}' cannot be copied, so its folded form could not be compared with it: "
+            f"{type(cause).__name__}: {lines[0] if lines else ''}; hold in the module only what "
+            "copy.deepcopy takes"
+        ) from cause
+    return dataclasses.replace(network, module=fold_batch_norm(module))
+
+
 def fold_batch_norm(module: nn.Module) -> nn.Module:
     """Bring `module` into the form that runs on a device, in place and in eval mode.
 
@@ -77,25 +100,35 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
     rounding: w' = w * gamma / sqrt(var + eps), b' = (b - mean) * gamma / sqrt(var + eps) + beta.
     """
     module.eval()
-    for part in list(module.modules()):
-        change = getattr(part, "reparameterize", None)
-        # One that wants arguments is something else: a variational autoencoder's has that name.
-        if callable(change) and not _defaults(change)[1]:
-            change()
+    for part in [module.get_submodule(name) for name in reparameterized(module)]:
+        part.reparameterize()  # type: ignore[operator]
     module.eval()  # the new parts, too
-    for conv_name, norm_name in _pairs(module):
+    for conv_name, norm_name in folds(module):
         conv, norm = module.get_submodule(conv_name), module.get_submodule(norm_name)
-        if (
-            isinstance(conv, nn.Conv2d)
-            and isinstance(norm, nn.BatchNorm2d)
-            and _are_plain(conv, norm)
-        ):
-            module.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))
-            module.set_submodule(norm_name, nn.Identity().eval())
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        module.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))
+        module.set_submodule(norm_name, nn.Identity().eval())
     return module
 
 
-def _are_plain(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
+def reparameterized(module: nn.Module) -> list[str]:
+    """Names of the parts that have a deploy form."""
+    changes = ((n, getattr(part, "reparameterize", None)) for n, part in module.named_modules())
+    # One that wants arguments is something else: a variational autoencoder's has that name.
+    return [name for name, change in changes if callable(change) and not _defaults(change)[1]]
+
+
+def folds(module: nn.Module) -> list[tuple[str, str]]:
+    """Names of each convolution and the batch norm that can be folded into it."""
+    return [
+        (conv, norm)
+        for conv, norm in _pairs(module)
+        if _are_plain(module.get_submodule(conv), module.get_submodule(norm))
+    ]
+
+
+def _are_plain(conv: nn.Module, norm: nn.Module) -> bool:
     """Whether the two do nothing else; a class made from one may standardise or activate."""
     plain = type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d
     hooked = any(part._forward_hooks or part._forward_pre_hooks for part in (conv, norm))
@@ -143,13 +176,15 @@ def _defaults(function: Callable[..., object]) -> tuple[dict[str, object], list[
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, np.ndarray], source: str) -> nn.Module:
-    """Load a state dict, with batch norm folded or not; returns `module`, folded, in eval mode.
+    """Load a state dict into `module`; folds it first where batch norm was stored folded.
+
+    Returns:
+        `module`, in eval mode.
 
     Raises:
         CheckpointError: names the first tensor that is missing, left over or of another shape.
     """
-    stored_folded = not any(name.endswith("running_mean") for name in tensors)
-    if stored_folded:
+    if are_folded(tensors):
         fold_batch_norm(module)
     expected = {
         name: tuple(value.shape)
@@ -161,4 +196,14 @@ def load_weights(module: nn.Module, tensors: Mapping[str, np.ndarray], source: s
     module.load_state_dict(
         {n: torch.from_numpy(np.array(v)) for n, v in found.items()}, strict=False
     )
-    return fold_batch_norm(module)
+    return module.eval()
+
+
+def are_folded(tensors: Mapping[str, np.ndarray]) -> bool:
+    """Whether a state dict has no batch norm (also of an architecture that never had any)."""
+    return not any(name.endswith("running_mean") for name in tensors)
+
+
+def has_batch_norm(module: nn.Module) -> bool:
+    """Whether any part of `module` is a batch norm that keeps statistics."""
+    return any(name.endswith("running_mean") for name, _ in module.named_buffers())

@@ -3,34 +3,72 @@
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.export import ExportedProgram
 
-from edgekit import bundle
-from edgekit.device.golden import run_image
-from edgekit.device.session import open_session
 from edgekit.errors import ParityError, StorageError
-from edgekit.lower import export, parity, taps
+from edgekit.lower import edges, export, parity, reference, taps, tracing
 from edgekit.lower.calibrate import Images
 from edgekit.lower.canonical import canonical
 from edgekit.lower.equalise import equalise
 from edgekit.lower.integer import integer_forms
-from edgekit.lower.network import CameraInput, Network
+from edgekit.lower.network import CameraInput, Network, folded
+from edgekit.lower.parity import Limits, Probe
 from edgekit.lower.plan import Plan
 from edgekit.lower.quantise import quantise
+from edgekit.lower.taps import LayerSnr
 from edgekit.manifest import Hop
 from edgekit.spec import Artifact, ModelSpec, Session
 
-FEW = 4
-"""Images that the first diverging layer is looked for with."""
+SHOWN = 2
+"""Images that the layers of a hop which holds are compared on, for the report."""
 
 Say = Callable[[str], None]
 """Told what is being done, a line at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What was lowered, and how it was proven."""
+
+    artifact: Artifact
+    hops: tuple[Hop, ...]
+    layers: Mapping[str, Sequence[LayerSnr]]
+    """Of each hop in torch, by its name: every layer, on a few images."""
+
+
+@dataclass(slots=True)
+class _Gate:
+    """What all hops are held by, and what they gave so far."""
+
+    probe: Probe
+    trained: bool
+    hops: list[Hop] = field(default_factory=list)
+    layers: dict[str, Sequence[LayerSnr]] = field(default_factory=dict)
+
+    def hold(
+        self,
+        name: str,
+        answers: tuple[np.ndarray, np.ndarray],
+        limits: Limits,
+        edge_limits: Limits,
+        layers: parity.LayersOn,
+    ) -> Hop:
+        """See `parity.hold`; `answers` are those before and after the hop."""
+        limits = parity.judged(limits, self.trained)
+        hop = parity.hold(name, self.probe, *answers, limits, edge_limits, layers)
+        self.hops.append(hop)
+        return hop
+
+    def show(self, name: str, layers: parity.LayersOn) -> None:
+        """Keep the layers of a hop that holds."""
+        self.layers[name] = layers(self.probe.real[:SHOWN])
 
 
 @contextmanager
@@ -45,102 +83,113 @@ def _one_thread() -> Iterator[None]:
 
 
 @_one_thread()
-def prove(
-    plan: Plan, network: Network, images: Images, folder: Path, say: Say
-) -> tuple[Artifact, list[Hop]]:
-    """Lower the network into `folder`, each hop compared with the one before it."""
+def prove(plan: Plan, network: Network, images: Images, folder: Path, say: Say) -> Proof:
+    """Lower the network into `folder`, each hop compared with the one before it.
+
+    Raises:
+        HopError: the first hop that was breached.
+        SpecError: what the network does cannot be traced; names the line.
+    """
+    odd = dict(zip(edges.frames(), edges.images(network.image).inputs, strict=True))
+    gate = _Gate(Probe(images.first(parity.IMAGES).inputs, odd), network.trained)
     spec = export.model_spec(network, plan.precision, plan.target.scheme)
-    eager = export.with_camera_input(network)
-    inputs = images.first(parity.IMAGES).inputs
+    tracing.check_repeatable(
+        network.module, [reference.planes(x, network.image) for x in gate.probe.real[:2]]
+    )
+    say("folding batch norm")
+    module, logits = _folded(gate, network)
     say("exporting")
-    with _quiet():
-        program = canonical(export.export(eager, export.example(network)), export.example(network))
-    hop, logits = _exported(eager, program, inputs, network.trained)
-    hops, quantised = [hop], None
+    program, logits = _exported(gate, module, export.example(network), logits)
+    quantised = None
     if plan.precision == "int8":
         say("quantising")
-        with _quiet():
-            program, quantised, logits = _quantised(
-                plan, program, images, logits, inputs, network.trained
-            )
-        hops.append(quantised)
+        program, quantised, logits = _quantised(gate, plan, program, images, logits)
     say(f"compiling for {plan.target.backend}")
     artifact = _compile(plan, program, spec, folder)
-    limits = parity.lowered_limits(plan.precision, quantised, network.trained)
-    hops.append(_lowered(plan, program, spec, artifact, limits, logits, inputs))
-    return artifact, hops
+    _lowered(gate, plan, program, spec, artifact, quantised, logits)
+    return Proof(artifact, tuple(gate.hops), gate.layers)
+
+
+def _folded(gate: _Gate, network: Network) -> tuple[CameraInput, np.ndarray]:
+    """The form that runs on a device, taking camera pixels, and its logits."""
+    eager = reference.EagerInput(network.module, network.image)
+    module = export.with_camera_input(folded(network))
+    expected = parity.run_module(eager, gate.probe.inputs)
+    found = parity.run_module(module, gate.probe.inputs)
+
+    def layers(inputs: Sequence[np.ndarray]) -> Sequence[LayerSnr]:
+        before = taps.unfolded_layers(eager, inputs)
+        return taps.layer_snr(before, taps.eager_layers(module, inputs))
+
+    gate.hold("eager -> folded", (expected, found), parity.EXACT, parity.EXACT, layers)
+    gate.show("eager -> folded", layers)
+    return module, found
 
 
 def _exported(
-    eager: CameraInput, program: ExportedProgram, inputs: Sequence[np.ndarray], trained: bool
-) -> tuple[Hop, np.ndarray]:
-    """The hop, and the exported program's logits."""
-    expected = parity.run_module(eager, inputs)
-    found = parity.run_module(program.module(check_guards=False), inputs)
-    allowed = parity.tolerance(parity.judged(parity.EXACT, trained), expected)
-    few = inputs[:FEW]
-    hop = parity.check_hop(
-        "eager -> exported", expected, found, allowed,
-        lambda: taps.first_divergence(
-            taps.layer_snr(taps.eager_layers(eager, few), taps.weighted_layers(program, few)),
-            allowed.snr_db,
-        ),
-    )  # fmt: skip
-    return hop, found
+    gate: _Gate, module: CameraInput, pixels: torch.Tensor, expected: np.ndarray
+) -> tuple[ExportedProgram, np.ndarray]:
+    """The exported program, and its logits."""
+    with _quiet():
+        program = canonical(export.export(module, pixels), pixels)
+    found = parity.run_module(program.module(check_guards=False), gate.probe.inputs)
+
+    def layers(inputs: Sequence[np.ndarray]) -> Sequence[LayerSnr]:
+        before = taps.eager_layers(module, inputs)
+        return taps.layer_snr(before, taps.weighted_layers(program, inputs))
+
+    gate.hold("folded -> exported", (expected, found), parity.EXACT, parity.EXACT, layers)
+    gate.show("folded -> exported", layers)
+    return program, found
 
 
 def _quantised(
-    plan: Plan,
-    program: ExportedProgram,
-    images: Images,
-    expected: np.ndarray,
-    inputs: Sequence[np.ndarray],
-    trained: bool,
+    gate: _Gate, plan: Plan, program: ExportedProgram, images: Images, expected: np.ndarray
 ) -> tuple[ExportedProgram, Hop, np.ndarray]:
     """The quantised program, the hop to it, and its logits."""
     tensors = [torch.from_numpy(tensor) for tensor in images.inputs]
-    level = equalise(program.module(check_guards=False), tensors[:32])
-    integer_forms(level)
-    evened = torch.export.export(level, (tensors[0],))
-    result = quantise(evened.module(check_guards=False), tensors, plan.target.scheme)
-    found = parity.run_module(result.module(check_guards=False), inputs)
-    allowed = parity.tolerance(parity.judged(parity.QUANTISED, trained), expected)
-    few = inputs[:FEW]
-    hop = parity.check_hop(
-        "exported -> quantised", expected, found, allowed,
-        lambda: taps.first_divergence(
-            taps.layer_snr(taps.graph_layers(evened, few), taps.graph_layers(result, few)),
-            allowed.snr_db,
-        ),
-    )  # fmt: skip
+    with _quiet():
+        level = equalise(program.module(check_guards=False), tensors[:32])
+        integer_forms(level)
+        evened = torch.export.export(level, (tensors[0],))
+        result = quantise(evened.module(check_guards=False), tensors, plan.target.scheme)
+    found = parity.run_module(result.module(check_guards=False), gate.probe.inputs)
+
+    def layers(inputs: Sequence[np.ndarray]) -> Sequence[LayerSnr]:
+        before = taps.graph_layers(evened, inputs)
+        return taps.layer_snr(before, taps.graph_layers(result, inputs))
+
+    name, answers = "exported -> quantised", (expected, found)
+    hop = gate.hold(name, answers, parity.QUANTISED, parity.EDGES_QUANTISED, layers)
+    gate.show(name, layers)
     return result, hop, found
 
 
 def _lowered(
+    gate: _Gate,
     plan: Plan,
     program: ExportedProgram,
     spec: ModelSpec,
     artifact: Artifact,
-    limits: tuple[float, float, float],
+    quantised: Hop | None,
     expected: np.ndarray,
-    inputs: Sequence[np.ndarray],
-) -> Hop:
-    allowed = parity.tolerance(limits, expected)
+) -> None:
+    """Hold the runtime, on the model file, to what torch gives for the program."""
     with closing(plan.load(artifact.model, plan.session)) as session:
         _check_specs(session, spec)
-        found = parity.run_session(session, inputs)
-    few = inputs[:FEW]
+        found = parity.run_session(session, gate.probe.inputs)
 
     def lower(wide: ExportedProgram, folder: Path) -> Session:
         return plan.load(_compile(plan, wide, spec, folder).model, plan.session)
 
-    def locate() -> taps.LayerSnr | None:
-        values = taps.lowered_layers(program, torch.from_numpy(few[0]), lower, few)
-        layers = taps.layer_snr(taps.graph_layers(program, few), values)
-        return taps.first_divergence(layers, allowed.snr_db)
+    def layers(inputs: Sequence[np.ndarray]) -> Sequence[LayerSnr]:
+        after = taps.lowered_layers(program, torch.from_numpy(inputs[0]), lower, inputs)
+        return taps.layer_snr(taps.graph_layers(program, inputs), after)
 
-    name = "quantised -> lowered" if spec.precision == "int8" else "exported -> lowered"
-    return parity.check_hop(name, expected, found, allowed, locate)
+    limits = parity.lowered_limits(plan.precision, quantised)
+    edge_limits = parity.lowered_edges(plan.precision, quantised)
+    before = "quantised" if quantised else "exported"
+    gate.hold(f"{before} -> lowered", (expected, found), limits, edge_limits, layers)
 
 
 def _check_specs(session: Session, spec: ModelSpec) -> None:
@@ -173,21 +222,3 @@ def _quiet() -> Iterator[None]:
             for stream, descriptor in zip((1, 2), saved, strict=True):
                 os.dup2(descriptor, stream)
                 os.close(descriptor)
-
-
-def read_back(folder: Path, frames: Sequence[np.ndarray], expected: np.ndarray) -> Hop:
-    """The last hop: camera frames through the bundle's own contract, as a device would.
-
-    Args:
-        folder: the bundle, sealed.
-        frames: (H, W, 3) uint8 RGB each.
-        expected: (N, classes), the lowered model's logits by the network's own contract.
-    """
-    made = bundle.read(folder)
-    with closing(open_session(made)) as session:
-        name = session.outputs[0].name
-        rows = [run_image(session, frame, made.manifest.image)[name] for frame in frames]
-    allowed = parity.tolerance(parity.EXACT, expected)
-    return parity.check_hop(
-        "lowered -> bundle", expected, np.concatenate(rows), allowed, lambda: None
-    )

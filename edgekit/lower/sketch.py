@@ -17,7 +17,7 @@ from edgekit.lower.load import (
     load_network,
     user_network,
 )
-from edgekit.lower.network import Argument, Network
+from edgekit.lower.network import Argument, Network, folded
 from edgekit.spec import ImageSpec
 
 
@@ -56,7 +56,7 @@ def sketch(
         function = name.partition(":")[2]
         module = user_network(name, chosen)
         return _bare(name, function, module, chosen, _resized(IMAGENET, size))
-    network = load_network(name, arguments=chosen)
+    network = folded(load_network(name, arguments=chosen))
     image = _resized(network.image, size)
     count_classes(network.module, image, name)  # takes this size, or says why not
     return dataclasses.replace(network, image=image)

@@ -15,6 +15,8 @@ from torch.export import ExportedProgram
 
 from edgekit.device.golden import difference, run_input
 from edgekit.lower.export import layers
+from edgekit.lower.network import folds, reparameterized
+from edgekit.lower.reference import EagerInput
 from edgekit.spec import Session
 
 Values = Mapping[str, np.ndarray]
@@ -47,15 +49,40 @@ def first_divergence(layers: Sequence[LayerSnr], snr_db: float) -> LayerSnr | No
     return next((layer for layer in layers if layer.snr_db < snr_db), None)
 
 
+def unfolded_layers(module: EagerInput, inputs: Sequence[np.ndarray]) -> Values:
+    """As `eager_layers`, of a network that is not folded: what the folded one has to give.
+
+    A convolution that batch norm is folded into is taken after it, under its own name.
+    """
+    norms = {f"network.{conv}": f"network.{norm}" for conv, norm in folds(module.network)}
+    return _hooked(module, {norms.get(name, name): name for name in _weighted(module)}, inputs)
+
+
 def eager_layers(module: nn.Module, inputs: Sequence[np.ndarray]) -> Values:
     """Outputs of each convolution and linear module, before any activation, by its path."""
+    return _hooked(module, {name: name for name in _weighted(module)}, inputs)
+
+
+def _weighted(module: nn.Module) -> list[str]:
+    """Paths of the layers, of what makes planes of pixels, and of parts with a deploy form."""
+    weighted = [n for n, m in module.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    return [*dict.fromkeys(["normalise", *weighted, *reparameterized(module)])]
+
+
+def _hooked(
+    module: nn.Module, wanted: Mapping[str, str], inputs: Sequence[np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Outputs of the modules at the paths that `wanted` has, under the names that it gives."""
     kept: dict[str, list[np.ndarray]] = {}
+
+    def keep(name: str, output: object) -> None:
+        if isinstance(output, Tensor):
+            kept.setdefault(name, []).append(_array(output))
+
+    parts = [(part, wanted[path]) for path, part in module.named_modules() if path in wanted]
     handles = [
-        child.register_forward_hook(
-            lambda _m, _i, output, name=name: kept.setdefault(name, []).append(_array(output))
-        )
-        for name, child in module.named_modules()
-        if isinstance(child, nn.Conv2d | nn.Linear)
+        part.register_forward_hook(lambda _m, _i, output, name=name: keep(name, output))
+        for part, name in parts
     ]
     try:
         with torch.inference_mode():

@@ -253,7 +253,7 @@ def test_a_build(edgekit: Edgekit, here: Path) -> None:
     end = edgekit(*arguments)
     assert (end.code, end.out) == (0, "out\n")
     assert "exported -> lowered: SNR" in end.err
-    assert "lowered -> bundle: SNR 200.0 dB" in end.err
+    assert "lowered -> packaged: SNR 200.0 dB" in end.err
     assert "Warning" not in end.err
     made = bundle.read(here / "out")
     assert made.labels == ("north", "east", "south", "west")

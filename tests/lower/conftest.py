@@ -1,6 +1,7 @@
 """Small networks with seeded weights, and images to run them on."""
 
 import copy
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -94,6 +95,12 @@ def mixed(mixed_unfolded: nn.Module) -> Network:
     """A network ready to lower; not to be changed."""
     module = fold_batch_norm(copy.deepcopy(mixed_unfolded))
     return Network("mixed", module, IMAGE, tuple("abcdefghij"), {}, checkpoint_sha256="")
+
+
+@pytest.fixture(scope="session")
+def mixed_whole(mixed: Network, mixed_unfolded: nn.Module) -> Network:
+    """The same network before folding; not to be changed."""
+    return dataclasses.replace(mixed, module=mixed_unfolded)
 
 
 @pytest.fixture(scope="session")

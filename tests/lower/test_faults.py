@@ -21,6 +21,7 @@ from edgekit.lower import build as building
 from edgekit.lower import export, prove
 from edgekit.lower.build import build
 from edgekit.lower.network import Network
+from edgekit.lower.parity import HopError
 from edgekit.lower.plan import Request
 from edgekit.lower.quantise import quantise
 from edgekit.manifest import Manifest
@@ -84,9 +85,9 @@ def faulty(program: ExportedProgram, spec: ModelSpec, fault: Fault) -> ExportedP
 
 
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch, mixed: Network) -> None:
+def small(monkeypatch: pytest.MonkeyPatch, mixed_whole: Network) -> None:
     """Builds are of the small network."""
-    monkeypatch.setattr(building, "load_network", lambda *given: mixed)
+    monkeypatch.setattr(building, "load_network", lambda *given: mixed_whole)
 
 
 def silent(line: str) -> None:
@@ -94,12 +95,15 @@ def silent(line: str) -> None:
 
 
 def refused(tmp_path: Path, request: Request) -> str:
-    """The reason; and nothing is left: no bundle, no half of one."""
+    """The reason; and nothing is left, no bundle, no half of one, but the layers as a picture."""
     out = tmp_path / "builds" / "made"
     out.parent.mkdir()
     with pytest.raises(ParityError) as caught:
         build(dataclasses.replace(request, out=out), silent)
-    assert list(out.parent.iterdir()) == []
+    drawn = isinstance(caught.value, HopError) and caught.value.layers
+    left = [out.with_name("made.parity.html")] if drawn else []
+    assert list(out.parent.iterdir()) == left
+    assert all(str(path) in str(caught.value) for path in left)
     return str(caught.value)
 
 
@@ -199,7 +203,7 @@ def test_a_faulty_export_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(export, "export", wrong)
     message = refused(tmp_path, dataclasses.replace(ONNX, precision="fp32"))
-    assert_located(message, "eager -> exported", "network.left.0")
+    assert_located(message, "folded -> exported", "network.left.0")
 
 
 @pytest.mark.usefixtures("small")
@@ -219,7 +223,7 @@ def test_another_image_contract_in_the_bundle_is_caught(
 
     monkeypatch.setattr(building, "_manifest", wrong)
     message = refused(tmp_path, dataclasses.replace(ONNX, precision="fp32"))
-    assert "the hop 'lowered -> bundle' fails" in message
+    assert "the hop 'lowered -> packaged' fails" in message
 
 
 @pytest.mark.usefixtures("small")
@@ -252,7 +256,7 @@ def test_what_was_there_stays_when_a_forced_build_is_refused(
     with pytest.raises(ParityError):
         build(Request("linux", precision="fp32", out=out, force=True), silent)
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
-    assert list(tmp_path.iterdir()) == [out]
+    assert sorted(tmp_path.iterdir()) == [out, tmp_path / "made.parity.html"]
 
 
 @pytest.mark.usefixtures("small")

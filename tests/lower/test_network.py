@@ -14,7 +14,8 @@ from architectures.mobilenet_v2 import mobilenet_v2
 from edgekit import checkpoint
 from edgekit.errors import CheckpointError, InputError, SpecError, UnknownName
 from edgekit.lower.load import IMAGENET, load_network
-from edgekit.lower.network import CameraInput, fold_batch_norm, load_weights
+from edgekit.lower.network import CameraInput, Network, fold_batch_norm, load_weights
+from edgekit.lower.network import folded as folded_copy
 from edgekit.spec import ImageSpec
 
 USERS = """
@@ -453,12 +454,48 @@ def test_a_network_of_the_users_own(users: str) -> None:
     network = load_network(f"{users}:tiny", image=ImageSpec(16, 16))
     assert (network.name, network.classes, network.checkpoint_sha256) == ("tiny", 5, "")
     assert not any(m.training for m in network.module.modules() if isinstance(m, nn.Dropout))
-    assert not [m for m in network.module.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert not network.stored_folded
+    assert [m for m in network.module.modules() if isinstance(m, nn.BatchNorm2d)], "as it was built"
+
+
+def test_the_folded_network_is_a_copy(users: str) -> None:
+    network = load_network(f"{users}:tiny", image=ImageSpec(16, 16))
+    before = arrays(network.module)
+    made = folded_copy(network)
+    assert not [m for m in made.module.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert arrays(network.module).keys() == before.keys()
+    assert dataclasses.replace(made, module=network.module) == network
+
+
+class Uncopied(nn.Module):
+    def __deepcopy__(self, memo: object) -> "Uncopied":
+        raise TypeError("cannot pickle '_thread.lock' object")
+
+
+def test_a_network_that_cannot_be_copied_is_refused() -> None:
+    network = Network("mine", Uncopied(), ImageSpec(8, 8), ("a",), {}, "")
+    with pytest.raises(SpecError, match=r"'mine' cannot be copied.*thread.lock.*copy.deepcopy"):
+        folded_copy(network)
+
+
+@pytest.mark.parametrize("stored_folded", [False, True])
+def test_how_the_weights_were_stored_is_kept(
+    users: str, tmp_path: Path, stored_folded: bool
+) -> None:
+    network = load_network(f"{users}:tiny", image=ImageSpec(16, 16))
+    stored = folded_copy(network) if stored_folded else network
+    save_file(arrays(stored.module), tmp_path / "w.safetensors")
+    path = str(tmp_path / "w.safetensors")
+    again = load_network(f"{users}:tiny", path, image=ImageSpec(16, 16))
+    assert again.stored_folded == stored_folded
+    norms = [m for m in again.module.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(norms) == (0 if stored_folded else 1)
 
 
 def test_a_network_of_the_users_own_with_weights(users: str, tmp_path: Path) -> None:
     module = load_network(f"{users}:tiny", image=ImageSpec(16, 16)).module
-    changed = {name: value + 1 for name, value in arrays(module).items()}
+    state = arrays(module)
+    changed = {n: value + 1 for n, value in state.items() if not n.endswith("num_batches_tracked")}
     save_file(changed, tmp_path / "w.safetensors")
     network = load_network(
         f"{users}:tiny", str(tmp_path / "w.safetensors"), image=ImageSpec(16, 16)

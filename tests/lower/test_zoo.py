@@ -90,8 +90,9 @@ def test_it_passes_the_gate_and_becomes_these_operators(
     tmp_path: Path,
 ) -> None:
     plan: Plan = make_plan(Request(target=target, precision=precision))
-    artifact, hops = prove(plan, network(name), images(), tmp_path, lambda _line: None)
-    assert len(hops) == (3 if precision == "int8" else 2)
+    proof = prove(plan, network(name), images(), tmp_path, lambda _line: None)
+    artifact, hops = proof.artifact, proof.hops
+    assert len(hops) == (4 if precision == "int8" else 3)
     assert all(hop.snr_db > 80 for hop in hops if precision == "fp32")
 
     counts = dict(sorted(plugins.reader(plan.target.backend)(artifact.model).items()))
