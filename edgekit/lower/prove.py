@@ -41,6 +41,8 @@ class Proof:
     hops: tuple[Hop, ...]
     layers: Mapping[str, Sequence[LayerSnr]]
     """Of each hop in torch, by its name: every layer, on a few images."""
+    exported: ExportedProgram
+    """The float program, in one spelling; whatever the precision."""
 
 
 @dataclass(slots=True)
@@ -99,15 +101,15 @@ def prove(plan: Plan, network: Network, images: Images, folder: Path, say: Say) 
     say("folding batch norm")
     module, logits = _folded(gate, network)
     say("exporting")
-    program, logits = _exported(gate, module, export.example(network), logits)
-    quantised = None
+    exported, logits = _exported(gate, module, export.example(network), logits)
+    program, quantised = exported, None
     if plan.precision == "int8":
         say("quantising")
-        program, quantised, logits = _quantised(gate, plan, program, images, logits)
+        program, quantised, logits = _quantised(gate, plan, exported, images, logits)
     say(f"compiling for {plan.target.backend}")
     artifact = _compile(plan, program, spec, folder)
     _lowered(gate, plan, program, spec, artifact, quantised, logits)
-    return Proof(artifact, tuple(gate.hops), gate.layers)
+    return Proof(artifact, tuple(gate.hops), gate.layers, exported)
 
 
 def _folded(gate: _Gate, network: Network) -> tuple[CameraInput, np.ndarray]:
