@@ -13,7 +13,7 @@ from torch import fx
 
 from edgekit.errors import SpecError
 from edgekit.spec import Artifact, ModelSpec
-from targets.litert import interface, layout
+from targets.litert import forms, interface, layout
 
 FP16_RECIPE = [
     {
@@ -51,6 +51,7 @@ def compile(
         raise SpecError(f"litert takes no compiler options, got {sorted(options)}")
     module = program.module(check_guards=False)
     shuffles = layout.hide_shuffles(module)
+    forms.cut_transposed_convolutions(module)
     content = _convert(module, spec)
     content = interface.camera_in_float_out(content, spec.input.name, spec.output.name)
     if spec.precision == "fp16":
