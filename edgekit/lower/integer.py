@@ -1,5 +1,6 @@
 """Forms that integer kernels have: exact rewrites of a graph before and after quantising."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -49,32 +50,50 @@ def split_hard_swishes(model: fx.GraphModule) -> None:
     """hard_swish(x) -> x * clamp(x/6 + 1/2, 0, 1), of a depthwise 1x1 convolution and a product.
 
     Exact (MobileNetV3, section 5.2). XNNPACK has no integer hard-swish: the interpreter's own takes
-    longer than the rest of MobileNetV3, and cuts the delegate's graph in pieces at every one.
+    longer than the rest of MobileNetV3, cuts the delegate's graph in pieces at every one, and
+    rounds as no other runtime does. (N, C) becomes (N, C, 1, 1) for it, and back.
     """
     graph = model.graph
     for n, node in enumerate(list(graph.nodes)):
-        if node.target not in HARD_SWISHES or len(node.meta["val"].shape) != 4:
+        shape = list(node.meta["val"].shape) if node.target in HARD_SWISHES else []
+        if len(shape) not in (2, 4):
             continue
-        source, channels = node.args[0], int(node.meta["val"].shape[1])
+        source, flat = node.args[0], len(shape) == 2
         constants = []
         for name, value in (
-            (f"hard_swish_{n}_weight", torch.full((channels, 1, 1, 1), 1 / 6)),
-            (f"hard_swish_{n}_bias", torch.full((channels,), 0.5)),
+            (f"hard_swish_{n}_weight", torch.full((shape[1], 1, 1, 1), 1 / 6)),
+            (f"hard_swish_{n}_bias", torch.full((shape[1],), 0.5)),
         ):
             model.register_buffer(name, value)
             with graph.inserting_before(node):
                 constants.append(graph.get_attr(name))
             constants[-1].meta = {"val": value}
+        planes = [*shape, 1, 1] if flat else shape
         with graph.inserting_before(node):
-            conv = graph.call_function(
-                aten.conv2d.default,
-                (source, *constants, [1, 1], [0, 0], [1, 1], channels),
-            )
-            gate = graph.call_function(aten.hardtanh.default, (conv, 0.0, 1.0))
-        conv.meta, gate.meta = dict(node.meta), dict(node.meta)
+            if flat:
+                source = _made(graph, node, aten.reshape.default, (source, planes), planes)
+            conv = _made(
+                graph, node, aten.conv2d.default,
+                (source, *constants, [1, 1], [0, 0], [1, 1], shape[1]), planes,
+            )  # fmt: skip
+            gate = _made(graph, node, aten.hardtanh.default, (conv, 0.0, 1.0), planes)
+            if flat:
+                product = _made(graph, node, aten.mul.Tensor, (source, gate), planes)
         node.target, node.args = aten.mul.Tensor, (source, gate)
+        if flat:
+            node.target, node.args = aten.reshape.default, (product, shape)
     graph.lint()
     model.recompile()
+
+
+def _made(
+    graph: fx.Graph, like: fx.Node, target: Callable[..., Any], arguments: tuple[Any, ...],
+    shape: list[int],
+) -> fx.Node:  # fmt: skip
+    """A call that gives what `like` gives, in another shape."""
+    node = graph.call_function(target, arguments)
+    node.meta = {**like.meta, "val": like.meta["val"].reshape(shape)}
+    return node
 
 
 def fold_hard_sigmoids(model: fx.GraphModule) -> None:
@@ -109,6 +128,44 @@ def drop_clips(model: fx.GraphModule) -> None:
             node.replace_input_with(clip, clip.args[0])
     model.graph.eliminate_dead_code()
     model.recompile()
+
+
+def get_constant(model: fx.GraphModule, node: object) -> torch.Tensor:
+    """The parameter or buffer that a `get_attr` node names."""
+    assert isinstance(node, fx.Node)
+    assert node.op == "get_attr"
+    owner, _, name = str(node.target).rpartition(".")
+    value = getattr(model.get_submodule(owner), name)
+    assert isinstance(value, torch.Tensor)
+    return value.detach()
+
+
+def set_constant(
+    model: fx.GraphModule, node: object, value: torch.Tensor, users: set[fx.Node]
+) -> None:
+    """Change a constant for `users`; who else reads it keeps the one that was.
+
+    Args:
+        model: changed in place.
+        node: the `get_attr` node that names the constant.
+        value: of the same shape; takes the dtype of what it replaces.
+        users: nodes that take `node`.
+    """
+    assert isinstance(node, fx.Node)
+    owner, _, name = str(node.target).rpartition(".")
+    module, old = model.get_submodule(owner), get_constant(model, node)
+    same = [n for n in model.graph.nodes if n.op == "get_attr" and n.target == node.target]
+    if {user for n in same for user in n.users} <= users:
+        old.copy_(value)
+        return
+    while hasattr(module, name):
+        name += "_"
+    module.register_buffer(name, value.to(old.dtype))
+    with model.graph.inserting_before(next(iter(users))):
+        new = model.graph.get_attr(f"{owner}.{name}".lstrip("."))
+    new.meta = dict(node.meta)
+    for user in users:
+        user.replace_input_with(node, new)
 
 
 def _sides(given: dict[str, Any]) -> tuple[int, int, int, int]:

@@ -30,6 +30,7 @@ from torchao.quantization.pt2e.quantizer.quantizer import (
 )
 
 from edgekit.errors import SpecError
+from edgekit.lower.exact import make_exact
 from edgekit.lower.export import ACTIVATIONS, aten
 from edgekit.lower.integer import (
     CONVOLUTIONS,
@@ -102,6 +103,9 @@ HARD_GATE: dict[Scheme, QuantizationSpecBase] = {
     "symmetric": ACTIVATION["symmetric"],
 }
 """What a hard sigmoid gives; where integers end at 0 and 1, they clip by themselves."""
+
+DICTATED = frozenset({1.0, 1 / 256, 1 / 255})
+"""Scales that stay as they are: of a pixel, of a sigmoid, of a hard sigmoid."""
 
 PAIRS = {aten.add.Tensor, aten.add_.Tensor, aten.mul.Tensor, aten.mul_.Tensor}
 ALONE = {aten.mean.dim, aten.hardsigmoid.default} | HARD_SWISHES
@@ -229,6 +233,7 @@ def quantise(
             prepared(image)
         converted = convert_pt2e(prepared, fold_quantize=False)
         drop_clips(converted)
+        make_exact(converted, DICTATED)
     result = torch.export.export(converted, (images[0],))
     per_channel = torch.ops.quantized_decomposed.quantize_per_channel.default
     weights = [n.args[0] for n in result.graph.nodes if n.target is per_channel]

@@ -107,14 +107,20 @@ def test_every_hard_swish_has_constants_of_its_own() -> None:
     ]
 
 
+def test_a_hard_swish_of_channels_alone_becomes_one_of_a_map() -> None:
+    nodes = rewritten(lambda m, x: hardswish(x.mean((2, 3))), split_hard_swishes)
+    assert aten.hardswish.default not in targets(nodes)
+    (conv,) = (n for n in nodes if n.target is aten.conv2d.default)
+    assert conv.meta["val"].shape[2:] == (1, 1)
+
+
 @pytest.mark.parametrize(
     "body",
     [
-        lambda m, x: hardswish(x.mean((2, 3))),
         lambda m, x: hardswish(x[0]),
         lambda m, x: hardswish(x.view(1, 2, 2, 9, 9)),
     ],
-    ids=["two axes", "three axes", "five axes"],
+    ids=["three axes", "five axes"],
 )
 def test_a_hard_swish_of_no_map_stays(body: Body) -> None:
     found = targets(rewritten(body, split_hard_swishes))
