@@ -20,7 +20,7 @@ import typer
 from typer.exceptions import TyperException
 
 from edgekit import __version__
-from edgekit.cli import bench, build, doctor, inspect, listing, run, train, verify, weights
+from edgekit.cli import bench, build, compare, doctor, inspect, listing, run, train, verify, weights
 from edgekit.errors import EdgekitError
 
 BUG = 70  # EX_SOFTWARE of sysexits.h
@@ -63,6 +63,7 @@ for verb, summary in (
     (run.run, "Run a bundle on an image, a folder, a clip or a camera."),
     (verify.verify, "Check a bundle's bytes and replay its golden frames."),
     (bench.bench, "Measure latency, throughput and memory of bundles."),
+    (compare.compare, "Compare bundles: accuracy, agreement, latency, memory."),
     (inspect.inspect, "Say what is in a bundle, or what a network costs."),
     (train.distill, "Train a small network to answer as a large one does."),
     (listing.targets, "List the device families to build for."),

@@ -1,4 +1,4 @@
-"""The process that `edgekit.device.bench` starts for each bundle: JSON lines in, JSON lines out."""
+"""The process that `edgekit.device.worker` starts for a bundle: JSON lines in, JSON lines out."""
 
 import json
 import os
@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 
 from edgekit import bundle
+from edgekit.device.describe import model_bytes
+from edgekit.device.golden import run_image
+from edgekit.device.image import read_image
 from edgekit.device.session import open_session
 from edgekit.errors import BundleError, EdgekitError
 from edgekit.spec import Session
@@ -32,6 +35,8 @@ def serve() -> None:
             if runner is None:
                 runner = _Runner(Path(question["load"]), question["threads"])
                 answer = runner.loaded
+            elif "image" in question:
+                answer = runner.answer(Path(question["image"]))
             else:
                 answer = runner.run(question["run"], question["warmup"])
         except EdgekitError as error:
@@ -53,13 +58,14 @@ class _Runner:
         self.session: Session = open_session(found)
         load_ms = 1000 * (time.perf_counter() - start)
         self.input = _input(found)
+        self.image = manifest.image
         self.loaded: dict[str, Any] = {
             "bundle": str(path),
             "target": manifest.target,
             "backend": manifest.backend,
             "precision": manifest.precision,
             "threads": found.manifest.session.threads,
-            "model_bytes": _model_bytes(found),
+            "model_bytes": model_bytes(found),
             "load_ms": load_ms,
             "notes": list(self.session.notes),
             "base_mb": base_mb,
@@ -74,6 +80,10 @@ class _Runner:
             self.session.run(self._fill)
             times.append((time.perf_counter_ns() - start) / 1e6)
         return {"ms": times, "peak_mb": peak_memory_mb()}
+
+    def answer(self, path: Path) -> dict[str, Any]:
+        (found,) = run_image(self.session, read_image(path), self.image).values()
+        return {"logits": found[0].tolist()}
 
     def _fill(self, inputs: Mapping[str, np.ndarray]) -> None:
         (view,) = inputs.values()
@@ -106,13 +116,3 @@ def _input(found: bundle.Bundle) -> np.ndarray:
     if tensor.shape != spec.shape or tensor.dtype != spec.dtype:
         raise BundleError(f"{path} is {tensor.dtype} {tensor.shape}, not {spec.dtype} {spec.shape}")
     return tensor
-
-
-def _model_bytes(found: bundle.Bundle) -> int:
-    model = found.manifest.model
-    inside = (f"{model}/", model)
-    return sum(
-        entry.size
-        for entry in found.manifest.files
-        if entry.path == inside[1] or entry.path.startswith(inside[0])
-    )

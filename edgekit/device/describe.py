@@ -1,10 +1,11 @@
 """What is in a bundle, in words and counts."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 from edgekit import plugins
 from edgekit.bundle import Bundle, Hop
-from edgekit.spec import ImageSpec, SessionOptions, TensorSpec
+from edgekit.spec import ImageSpec, Placement, SessionOptions, TensorSpec
 
 
 def operators(bundle: Bundle) -> Mapping[str, int]:
@@ -16,6 +17,47 @@ def operators(bundle: Bundle) -> Mapping[str, int]:
     """
     counts = plugins.reader(bundle.manifest.backend)(bundle.model)
     return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def model_bytes(bundle: Bundle) -> int:
+    """Size of the model file, or of all files of the model package."""
+    model = bundle.manifest.model
+    return sum(
+        entry.size
+        for entry in bundle.manifest.files
+        if entry.path == model or entry.path.startswith(f"{model}/")
+    )
+
+
+def placement(bundle: Bundle) -> Placement:
+    """What the target's accelerator takes of the model, and what falls back.
+
+    Raises:
+        MissingPackage: a package is needed to tell, and is not installed.
+        UnknownName: the backend cannot tell.
+        SpecError: it cannot tell for these session options.
+    """
+    manifest = bundle.manifest
+    return plugins.placer(manifest.backend)(bundle.model, manifest.session)
+
+
+def placement_lines(placed: Placement) -> tuple[str, ...]:
+    """A placement for people: the sum, a line for each kind that falls back, and the rules."""
+    total = len(placed.operators)
+    taken = sum(op.partition >= 0 for op in placed.operators)
+    border = [op.kind for op in placed.operators if op.partition < 0 and op.border]
+    falling = Counter((op.kind, op.reason) for op in placed.fallen)
+    count = placed.partitions
+    return (
+        f"{placed.accelerator} takes {taken} of {total} operators, in {count} "
+        f"partition{'' if count == 1 else 's'}; {placed.crossing_bytes:,} bytes cross in one run",
+        *([f"at the border, as it must be: {', '.join(border)}"] if border else []),
+        *(
+            f"falls back: {kind}{f' ({times} times)' if times > 1 else ''}: {reason}"
+            for (kind, reason), times in falling.most_common()
+        ),
+        f"told by: {placed.basis}",
+    )
 
 
 def image_contract(image: ImageSpec) -> tuple[str, ...]:
