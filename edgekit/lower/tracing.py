@@ -187,6 +187,8 @@ def _traced_line(network: nn.Module, x: Tensor, wanted: Callable[[fx.Node], bool
 def _is_random(node: fx.Node) -> bool:
     if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
         return False
+    if node.target is torch.ops.aten.scaled_dot_product_attention.default:
+        return bool(node.args[4] if len(node.args) > 4 else node.kwargs.get("dropout_p", 0.0))
     off = node.args[2:] == (False,) or node.args[1:2] in ((0,), (0.0,))  # of dropout(x, p, train)
     return "dropout" not in str(node.target) or not off
 
