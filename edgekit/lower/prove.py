@@ -13,7 +13,7 @@ import torch
 from torch.export import ExportedProgram
 
 from edgekit.errors import ParityError, StorageError
-from edgekit.lower import edges, export, parity, reference, taps, tracing
+from edgekit.lower import edges, export, parity, reference, refusal, taps, tracing
 from edgekit.lower.calibrate import Images
 from edgekit.lower.canonical import canonical
 from edgekit.lower.equalise import equalise
@@ -177,7 +177,9 @@ def _lowered(
     expected: np.ndarray,
 ) -> None:
     """Hold the runtime, on the model file, to what torch gives for the program."""
-    with closing(plan.load(artifact.model, plan.session)) as session:
+    with refusal.says_why(plan, program):
+        loaded = plan.load(artifact.model, plan.session)
+    with closing(loaded) as session:
         _check_specs(session, spec)
         found = parity.run_session(session, gate.probe.inputs)
 
@@ -204,7 +206,7 @@ def _check_specs(session: Session, spec: ModelSpec) -> None:
 
 def _compile(plan: Plan, program: ExportedProgram, spec: ModelSpec, folder: Path) -> Artifact:
     try:
-        with _quiet():
+        with _quiet(), refusal.says_why(plan, program):
             return plan.compile(program, spec, plan.options, folder)
     except OSError as cause:
         raise StorageError.from_os(cause, folder) from cause
