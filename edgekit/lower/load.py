@@ -135,9 +135,41 @@ def count_classes(module: nn.Module, image: ImageSpec, name: str) -> int:
                 f"{_kind(cause)}"
             ) from cause
     if not isinstance(output, Tensor) or output.dim() != 2 or output.shape[0] != 1:
-        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise SpecError(f"'{name}' gives {shape}; an image classifier gives (1, classes)")
+        raise SpecError(
+            f"'{name}' gives {_described(output)}; an image classifier gives one tensor, "
+            f"(1, classes): {_way_to_logits(output)}"
+        )
     return int(output.shape[1])
+
+
+def _described(output: object) -> str:
+    """`a tuple of (1, 10) and (1, 16)`; `a dict of out: (1, 10)`."""
+    if isinstance(output, Tensor):
+        return str(tuple(output.shape))
+    kind = f"a {type(output).__name__}"
+    if isinstance(output, Mapping):
+        return f"{kind} of {', '.join(f'{k}: {_described(v)}' for k, v in output.items())}"
+    if isinstance(output, list | tuple):
+        return f"{kind} of {' and '.join(map(_described, output))}"
+    return kind
+
+
+def _way_to_logits(output: object) -> str:
+    """What the user can write: which of several outputs looks like the logits."""
+    pairs: list[tuple[object, object]] = []
+    if isinstance(output, Mapping):
+        pairs = list(output.items())
+    elif isinstance(output, list | tuple):
+        pairs = list(enumerate(output))
+    for key, value in pairs:
+        if isinstance(value, Tensor) and value.dim() == 2 and value.shape[0] == 1:
+            return (
+                f"have your function return a module whose forward(self, x) is "
+                f"'return self.network(x)[{key!r}]'"
+            )
+    if isinstance(output, Tensor) and output.dim() > 2:
+        return "pool over the map, as in 'return x.mean((2, 3))', and classify what is left"
+    return "have your function return a module whose forward(self, x) returns the logits alone"
 
 
 def _accuracy(card: Card | None) -> Accuracy | None:

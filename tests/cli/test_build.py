@@ -175,7 +175,7 @@ def test_a_folder_without_images(edgekit: Edgekit, here: Path) -> None:
 @pytest.mark.parametrize(
     ("function", "says"),
     [
-        ("planes", "an image classifier gives (1, classes)"),
+        ("planes", "an image classifier gives one tensor, (1, classes)"),
         ("fails", "raised RuntimeError: two"),
         ("branches", "cannot export this network"),
     ],

@@ -36,6 +36,15 @@ not_callable = 7
 
 class Two(nn.Module):
     def forward(self, x): return x.mean((2, 3)), x
+
+def named(): return Named()
+def nothing(): return Nothing()
+
+class Named(nn.Module):
+    def forward(self, x): return {"aux": x, "out": x.mean((2, 3))}
+
+class Nothing(nn.Module):
+    def forward(self, x): return None
 """
 
 
@@ -512,8 +521,17 @@ def test_a_network_of_the_users_own_with_weights(users: str, tmp_path: Path) -> 
         ("raises", InputError, "raised ZeroDivisionError: of my own"),
         ("absent", InputError, "no attribute 'absent'"),
         ("not_callable", InputError, "TypeError"),
-        ("planes", SpecError, "(1, 4, 14, 14); an image classifier gives (1, classes)"),
-        ("two", SpecError, "gives tuple"),
+        (
+            "planes",
+            SpecError,
+            "gives (1, 4, 14, 14); an image classifier gives one tensor",
+        ),
+        ("planes", SpecError, "pool over the map"),
+        ("two", SpecError, "gives a tuple of (1, 3) and (1, 3, 16, 16); an image classifier"),
+        ("two", SpecError, "'return self.network(x)[0]'"),
+        ("named", SpecError, "gives a dict of aux: (1, 3, 16, 16), out: (1, 3); an image"),
+        ("named", SpecError, "'return self.network(x)['out']'"),
+        ("nothing", SpecError, "gives a NoneType"),
         ("square_only", SpecError, "does not take a (1, 3, 16, 16) float tensor"),
     ],
 )
