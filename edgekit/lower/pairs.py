@@ -67,3 +67,12 @@ def scale_of(node: fx.Node) -> float:
     scale = node.args[1]
     assert isinstance(scale, float)
     return scale
+
+
+def layer_name(layer: fx.Node) -> str:
+    """`features.0.0` of a convolution or linear layer, from its weight's name."""
+    weight = layer.args[1]
+    while isinstance(weight, fx.Node) and weight.op == "call_function":
+        weight = weight.args[0]
+    name = str(weight.target if isinstance(weight, fx.Node) else weight)
+    return name.removeprefix("network.").removesuffix(".weight")

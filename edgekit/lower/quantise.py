@@ -8,28 +8,26 @@ Weights stay float behind quantise-dequantise pairs (`fold_quantize=False`): eac
 them in its own way.
 """
 
+import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import torch
 from torch import fx
 from torch.export import ExportedProgram
-from torchao.quantization.pt2e.observer import (
-    HistogramObserver,
-    MinMaxObserver,
-    PerChannelMinMaxObserver,
-)
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from torchao.quantization.pt2e.quantizer.quantizer import (
     Q_ANNOTATION_KEY,
     FixedQParamsQuantizationSpec,
     QuantizationAnnotation,
-    QuantizationSpec,
     QuantizationSpecBase,
     Quantizer,
     SharedQuantizationSpec,
 )
 
-from edgekit.errors import SpecError
+from edgekit.errors import SpecError, UnknownName
+from edgekit.lower.bias import CORRECTED_ON, correct_biases
 from edgekit.lower.exact import make_exact
 from edgekit.lower.export import ACTIVATIONS, aten
 from edgekit.lower.integer import (
@@ -38,74 +36,31 @@ from edgekit.lower.integer import (
     drop_clips,
     integer_forms,
 )
+from edgekit.lower.observers import (
+    DICTATED,
+    GATE,
+    HARD_GATE,
+    PIXEL,
+    WEIGHT,
+    Observer,
+    activation,
+)
+from edgekit.lower.pairs import layer_name
 from edgekit.spec import Scheme
 
-EPS = 2.0**-24
-"""Smallest scale: low enough to never round a real range up, above zero for constant tensors."""
 
-WEIGHT = QuantizationSpec(
-    dtype=torch.int8,
-    observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(eps=EPS),
-    quant_min=-127,
-    quant_max=127,
-    qscheme=torch.per_channel_symmetric,
-    ch_axis=0,
-)
+@dataclass(frozen=True, slots=True)
+class Ptq:
+    """Post-training quantisation: what is to be done otherwise than usual."""
 
-
-def _fixed(scale: float) -> FixedQParamsQuantizationSpec:
-    """0 to 255 * scale, whatever calibration says."""
-    return FixedQParamsQuantizationSpec(
-        dtype=torch.int8,
-        scale=scale,
-        zero_point=-128,
-        quant_min=-128,
-        quant_max=127,
-        qscheme=torch.per_tensor_affine,
-    )
+    observer: Observer = "auto"
+    keep_float: tuple[str, ...] = ()
+    """Layers that are not quantised: their names, as in `features.0.*`."""
+    correct_bias: bool = False
+    """Move each bias by the mean error that quantising brings to its channel."""
 
 
-PIXEL = _fixed(1.0)
-"""A camera pixel, 0 to 255, as int8 without loss: moved by 128."""
-
-
-def _activation(observer: type, qscheme: torch.qscheme) -> QuantizationSpec:
-    return QuantizationSpec(
-        dtype=torch.int8,
-        observer_or_fake_quant_ctr=observer.with_args(eps=EPS),  # type: ignore[attr-defined]
-        quant_min=-128,
-        quant_max=127,
-        qscheme=qscheme,
-    )
-
-
-SEARCHED: dict[Scheme, QuantizationSpec] = {
-    "affine": _activation(HistogramObserver, torch.per_tensor_affine),
-    "symmetric": _activation(HistogramObserver, torch.per_tensor_symmetric),
-}
-"""The range of least error, which cuts tails off."""
-ACTIVATION: dict[Scheme, QuantizationSpec] = {
-    "affine": _activation(MinMaxObserver, torch.per_tensor_affine),
-    "symmetric": SEARCHED["symmetric"],
-}
-"""`affine`: the range seen in calibration, which on equalised networks beats cutting its tails off.
-`symmetric`: after a ReLU only half the steps are left, so the range is searched for. So it is in
-networks with swish, through which no channel's scale passes: they cannot be equalised."""
-
-
-GATE: dict[Scheme, QuantizationSpecBase] = {
-    "affine": _fixed(1 / 256),
-    "symmetric": ACTIVATION["symmetric"],
-}
-"""What a sigmoid gives, 0 to 1: TFLite's integer kernel knows this scale alone."""
-HARD_GATE: dict[Scheme, QuantizationSpecBase] = {
-    "affine": _fixed(1 / 255),
-    "symmetric": ACTIVATION["symmetric"],
-}
-"""What a hard sigmoid gives; where integers end at 0 and 1, they clip by themselves."""
-
-DICTATED = frozenset({1.0, 1 / 256, 1 / 255})
-"""Scales that stay as they are: of a pixel, of a sigmoid, of a hard sigmoid."""
+USUAL = Ptq()
 
 PAIRS = {aten.add.Tensor, aten.add_.Tensor, aten.mul.Tensor, aten.mul_.Tensor}
 ALONE = {aten.mean.dim, aten.hardsigmoid.default} | HARD_SWISHES
@@ -131,18 +86,20 @@ class EdgeQuantizer(Quantizer):
     What it does not know stays float, correct and slower.
     """
 
-    def __init__(self, scheme: Scheme):
-        self.scheme = scheme
-        self.activation = ACTIVATION[scheme]
+    def __init__(self, scheme: Scheme, wanted: Ptq):
+        self.scheme, self.wanted = scheme, wanted
+        self.activation = activation("minmax", self.scheme)
 
     def transform_for_annotation(self, model: fx.GraphModule) -> fx.GraphModule:
         integer_forms(model)
         return model
 
     def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
-        if any(_is_swish(node) for node in model.graph.nodes):
-            self.activation = SEARCHED[self.scheme]
+        self.activation = activation(self._observer(model.graph), self.scheme)
+        kept = kept_layers(model.graph, self.wanted.keep_float)
         for node in model.graph.nodes:
+            if node in kept:
+                continue
             if node.target in CONVOLUTIONS:
                 self._annotate_convolution(node)
             elif node.target in PAIRS and all(isinstance(a, fx.Node) for a in node.args[:2]):
@@ -159,6 +116,17 @@ class EdgeQuantizer(Quantizer):
 
     def validate(self, model: fx.GraphModule) -> None:
         pass
+
+    def _observer(self, graph: fx.Graph) -> str:
+        """After a ReLU, symmetric scales have half their steps left: there the range is searched.
+
+        So it is in networks with swish, through which no channel's scale passes: they cannot be
+        equalised.
+        """
+        if self.wanted.observer != "auto":
+            return self.wanted.observer
+        searched = self.scheme == "symmetric" or any(_is_swish(node) for node in graph.nodes)
+        return "histogram" if searched else "minmax"
 
     def _annotate_convolution(self, node: fx.Node) -> None:
         source, weight = node.args[0], node.args[1]
@@ -214,8 +182,24 @@ def _fixed_output(node: fx.Node) -> FixedQParamsQuantizationSpec | None:
     return made if isinstance(made, FixedQParamsQuantizationSpec) else None
 
 
+def kept_layers(graph: fx.Graph, patterns: Sequence[str]) -> set[fx.Node]:
+    """The convolutions and linear layers that one of the patterns names.
+
+    Raises:
+        UnknownName: a pattern names no layer.
+    """
+    named = {n: layer_name(n) for n in graph.nodes if n.target in CONVOLUTIONS}
+    kept = set()
+    for pattern in patterns:
+        found = {n for n, name in named.items() if fnmatchcase(name, pattern)}
+        if not found:
+            raise UnknownName("layer", pattern, named.values())
+        kept |= found
+    return kept
+
+
 def quantise(
-    module: fx.GraphModule, images: Sequence[torch.Tensor], scheme: Scheme
+    module: fx.GraphModule, images: Sequence[torch.Tensor], scheme: Scheme, wanted: Ptq = USUAL
 ) -> ExportedProgram:
     """Calibrate on `images` and convert.
 
@@ -223,17 +207,22 @@ def quantise(
         module: float, from `ExportedProgram.module()`; changed.
         images: uint8 (1, H, W, 3) each, already through the image contract.
         scheme: `affine` or `symmetric` activations.
+        wanted: what is to be done otherwise than usual.
 
     Raises:
         SpecError: nothing in the network could be quantised.
+        UnknownName: a layer to be kept in float is not there.
     """
-    prepared = prepare_pt2e(module, EdgeQuantizer(scheme))
+    original = copy.deepcopy(module) if wanted.correct_bias else module
+    prepared = prepare_pt2e(module, EdgeQuantizer(scheme, wanted))
     with torch.inference_mode():
         for image in images:
             prepared(image)
         converted = convert_pt2e(prepared, fold_quantize=False)
         drop_clips(converted)
         make_exact(converted, DICTATED)
+        if wanted.correct_bias:
+            correct_biases(original, converted, images[:CORRECTED_ON])
     result = torch.export.export(converted, (images[0],))
     per_channel = torch.ops.quantized_decomposed.quantize_per_channel.default
     weights = [n.args[0] for n in result.graph.nodes if n.target is per_channel]
