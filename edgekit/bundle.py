@@ -20,8 +20,10 @@ from edgekit.atomic import writing
 from edgekit.errors import BundleError, IntegrityError, StorageError
 from edgekit.manifest import (
     MANIFEST,
+    PAGE,
     REPORT,
     SCHEMA,
+    UNHASHED,
     Accuracy,
     Edges,
     FileEntry,
@@ -38,8 +40,10 @@ from edgekit.values import json_value, parse, to_json
 
 __all__ = (
     "MANIFEST",
+    "PAGE",
     "REPORT",
     "SCHEMA",
+    "UNHASHED",
     "Accuracy",
     "Bundle",
     "Edges",
@@ -104,8 +108,9 @@ def read(path: Path) -> Bundle:
 def seal(folder: Path, manifest: Manifest) -> Manifest:
     """Hash every file in `folder` and write `manifest.json`; returns the manifest as written.
 
-    The last step of a build: nothing but `report.json` may change afterwards. Equal files and an
-    equal `manifest` give equal bytes. `files` and `digest` of the one that is given are ignored.
+    The last step of a build: nothing but the report (`UNHASHED`) may change afterwards. Equal files
+    and an equal `manifest` give equal bytes. `files` and `digest` of the one that is given are
+    ignored.
 
     Raises:
         BundleError: a file has a name that could not be read back, or the manifest contradicts
@@ -114,7 +119,7 @@ def seal(folder: Path, manifest: Manifest) -> Manifest:
     """
     entries = []
     for name in sorted(files.walk(folder)):
-        if name not in (MANIFEST, REPORT):
+        if name not in (MANIFEST, *UNHASHED):
             entries.append(FileEntry(name, *files.digest(folder, name)))
     manifest = replace(manifest, files=tuple(entries), digest=_ZEROS)
     check(manifest, str(folder))
@@ -195,7 +200,7 @@ def _nested(value: Any, *keys: str) -> Any:
 def _verify_listing(path: Path, manifest: Manifest) -> None:
     """What is in the folder is what is listed, by name and kind."""
     listed = {entry.path for entry in manifest.files}
-    found = set(files.walk(path, listed | {MANIFEST, REPORT}, folders(listed)))
+    found = set(files.walk(path, listed | {MANIFEST, *UNHASHED}, folders(listed)))
     if missing := sorted(listed - found):
         raise IntegrityError(
             f"{path}: {missing[0]} is missing; copy the bundle again, or build it anew"

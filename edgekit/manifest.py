@@ -14,6 +14,10 @@ from edgekit.spec import ImageSpec, Precision, Scheme, SessionOptions, TensorSpe
 SCHEMA = 1
 MANIFEST = "manifest.json"
 REPORT = "report.json"
+PAGE = "report.html"
+UNHASHED = (REPORT, PAGE)
+"""What depends on the machine and the day: may hold anything, or be absent; nothing else may lie
+beside what is listed."""
 
 _COMPONENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(?<!\.)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -204,10 +208,10 @@ def _check_name(key: str, name: str, source: str) -> None:
     """Relative, inside the bundle, and the same file on every file system."""
     plain = all(_COMPONENT.fullmatch(part) for part in name.split("/")) and len(name) <= 1024
     _require(
-        plain and name not in (MANIFEST, REPORT),
+        plain and name not in (MANIFEST, *UNHASHED),
         f"'{key}' names the file {name!r}; a name must be relative, without '..', "
         "of the letters A-Z a-z 0-9 _ . + - and '/', "
-        f"and neither {MANIFEST} nor {REPORT}",
+        f"and none of {', '.join((MANIFEST, *UNHASHED))}",
         source,
     )
 

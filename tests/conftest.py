@@ -83,6 +83,7 @@ def make_bundle(manifest: Manifest) -> Callable[[Path], Path]:
             (folder / "golden" / name).write_bytes(name.encode())
         (folder / "README.md").write_bytes(b"# A model that is made up\n")
         (folder / "report.json").write_bytes(b"{}\n")
+        (folder / "report.html").write_bytes(b"<!doctype html>\n")
         seal(folder, manifest)
         return folder
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit import bundle
-from edgekit.bundle import Manifest
+from edgekit.bundle import UNHASHED, Manifest
 from edgekit.errors import BundleError, EdgekitError, InputError, IntegrityError
 
 Make = Callable[[Path], Path]
@@ -127,7 +127,7 @@ def test_an_unlisted_folder_is_refused(folder: Path) -> None:
         bundle.read(folder)
 
 
-@pytest.mark.parametrize("name", [*HASHED, "manifest.json", "report.json", "golden"])
+@pytest.mark.parametrize("name", [*HASHED, "manifest.json", *UNHASHED, "golden"])
 def test_a_link_is_refused_even_to_the_right_bytes(folder: Path, name: str) -> None:
     outside = folder.parent / "outside"
     (folder / name).rename(outside)
@@ -136,7 +136,7 @@ def test_a_link_is_refused_even_to_the_right_bytes(folder: Path, name: str) -> N
         bundle.read(folder)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "labels.txt", "manifest.json", "report.json"])
+@pytest.mark.parametrize("name", ["model.onnx", "labels.txt", "manifest.json", *UNHASHED])
 def test_a_fifo_is_refused_and_not_waited_for(folder: Path, name: str) -> None:
     (folder / name).unlink()
     os.mkfifo(folder / name)
@@ -153,11 +153,20 @@ def test_a_folder_in_the_place_of_a_file_is_refused(folder: Path) -> None:
         bundle.read(folder)
 
 
-def test_the_report_may_hold_anything_or_be_absent(folder: Path) -> None:
-    (folder / "report.json").write_bytes(b"\xff not JSON")
-    bundle.read(folder)
-    (folder / "report.json").unlink()
-    bundle.read(folder)
+@pytest.mark.parametrize("name", UNHASHED)
+def test_the_report_may_hold_anything_or_be_absent(folder: Path, name: str) -> None:
+    before = bundle.read(folder)
+    (folder / name).write_bytes(b"\xff not JSON")
+    assert bundle.read(folder) == before
+    (folder / name).unlink()
+    assert bundle.read(folder) == before
+
+
+@pytest.mark.parametrize("name", ["report.htm", "report.html.js", "golden/report.html"])
+def test_nothing_else_is_taken_for_the_report(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(b"<script>")
+    with pytest.raises(IntegrityError, match=f"'{name}' is not listed"):
+        bundle.read(folder)
 
 
 def test_a_linked_path_to_a_bundle_is_the_users_own_choice(folder: Path, tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def test_a_lawful_manifest_passes(manifest: Manifest) -> None:
         "x" * 1025,
         "manifest.json",
         "report.json",
+        "report.html",
     ],
 )
 def test_a_name_that_is_not_plain_is_refused_everywhere(manifest: Manifest, name: str) -> None:

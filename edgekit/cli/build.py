@@ -53,6 +53,10 @@ def build(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="DIR", help="The bundle's own directory.")
     ] = None,
+    no_fallback: Annotated[
+        bool,
+        typer.Option("--no-fallback", help="Refuse what the accelerator does not take in full."),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
 ) -> None:
     """Build a bundle: export, quantise, compile, and refuse it unless it matches the network."""
@@ -74,6 +78,7 @@ def build(
         calibration=calibration,
         out=out,
         force=force,
+        no_fallback=no_fallback,
     )
     made = build(request, lambda line: print(line, file=sys.stderr, flush=True))
     for hop in made.manifest.parity:

@@ -4,11 +4,15 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+T = TypeVar("T")
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edgekit.bundle import Bundle
     from edgekit.cost.layers import Cost
     from edgekit.lower.network import Network
@@ -64,20 +68,18 @@ def _means_a_bundle(what: str) -> bool:
 def _inspect_bundle(path: Path, json: bool) -> None:
     from edgekit.bundle import read
     from edgekit.cli.show import print_json
-    from edgekit.device.describe import operators
-    from edgekit.errors import MissingPackage, UnknownName
+    from edgekit.device.describe import operators, placement, placement_lines
 
     found = read(path)
-    try:
-        counts, why = operators(found), ""
-    except (MissingPackage, UnknownName) as error:
-        counts, why = {}, str(error)
+    counts, why = _if_known(operators, found)
+    placed, unplaced = _if_known(placement, found)
     if json:
         print_json(
             {
                 "bundle": path,
                 "bytes": found.size,
-                "operators": None if why else counts,
+                "operators": counts,
+                "placement": placed,
                 "labels": found.labels,
                 "manifest": found.manifest,
             }
@@ -86,9 +88,22 @@ def _inspect_bundle(path: Path, json: bool) -> None:
     _print_facts(found)
     _print_proof(found)
     print()
-    print("operators: " + (why or ", ".join(f"{name} {count}" for name, count in counts.items())))
+    listed = ", ".join(f"{name} {count}" for name, count in (counts or {}).items())
+    print(f"operators: {why or listed}")
+    lines = placement_lines(placed) if placed else (f"what falls back is not known: {unplaced}",)
+    print(*(fill(line, 100, subsequent_indent="  ") for line in lines), sep="\n")
     for note in found.manifest.notes:
         print(f"note: {note}")
+
+
+def _if_known(ask: "Callable[[Bundle], T]", found: "Bundle") -> "tuple[T | None, str]":
+    """What `ask` says of a bundle, or why it cannot tell."""
+    from edgekit.errors import MissingPackage, SpecError, UnknownName
+
+    try:
+        return ask(found), ""
+    except (MissingPackage, SpecError, UnknownName) as error:
+        return None, str(error)
 
 
 def _print_facts(found: "Bundle") -> None:

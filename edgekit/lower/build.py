@@ -10,18 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekit import bundle, files
+from edgekit import bundle
 from edgekit.bundle import Bundle
-from edgekit.cost.layers import cost
 from edgekit.errors import InputError, StorageError
-from edgekit.lower import calibrate, edges, export, parity, plot, report
+from edgekit.lower import calibrate, edges, export, parity, plot, report, report_data
 from edgekit.lower.calibrate import Images
 from edgekit.lower.load import load_network
-from edgekit.lower.network import Network, folded
+from edgekit.lower.network import Network
 from edgekit.lower.packaged import answers, packaged
 from edgekit.lower.parity import HopError
 from edgekit.lower.plan import Plan, Request, make_plan
 from edgekit.lower.prove import Proof, Say, prove
+from edgekit.lower.report_data import Explained
 from edgekit.manifest import SCHEMA, Golden, Manifest, Provenance
 from edgekit.spec import ImageSpec
 
@@ -41,6 +41,7 @@ def build(request: Request, say: Say) -> Bundle:
     Raises:
         ParityError: a hop was breached; nothing is left behind but `OUT.parity.html`, which shows
             every layer of it.
+        CheckFailed: no fallback is wanted, and something falls back.
         InputError, MissingPackage: what was given cannot be used.
     """
     started = time.perf_counter()
@@ -57,7 +58,12 @@ def build(request: Request, say: Say) -> Bundle:
                 calibrate.check_for_quantising(images)
             say(f"{network.name}: {len(images.inputs)} images from {images.source}")
             proof = prove(plan, network, images, folder, say)
-            _finish(plan, network, images, proof, folder, started)
+            explained = report_data.explain(plan, network, proof)
+            for line in report_data.placement_said(explained):
+                say(line)
+            if request.no_fallback:
+                report_data.refuse_fallback(explained, plan)
+            _finish(plan, network, images, proof, explained, folder, started)
     except HopError as breach:
         raise _drawn(breach, chart) from breach
     chart.unlink(missing_ok=True)  # of a build that was refused before
@@ -91,19 +97,19 @@ def _finish(
     network: Network,
     images: Images,
     proof: Proof,
+    explained: Explained,
     folder: Path,
     started: float,
 ) -> None:
-    """Golden frames, labels, README, manifest; and the last hop, on the files as written."""
+    """Golden frames, labels, manifest, report; and the last hop, on the files as written."""
     few, odd = images.first(parity.IMAGES), edges.frames()
     model = proof.artifact.model
     try:
         bundle.write_labels(folder / "labels.txt", network.labels)
         with closing(plan.load(model, plan.session)) as session:
             every = answers(session, [*few.frames, *odd.values()], network.image)
-            sample = images.inputs[0]
             elapsed = time.perf_counter() - started
-            (folder / "report.json").write_text(report.machine_report(session, sample, elapsed))
+            measured = report_data.measure(session, images.inputs[0], elapsed)
         logits = every[: len(few.frames)]
         golden = _write_golden(few, logits, network.image, folder)
         peak = float(np.abs(logits).max())
@@ -111,9 +117,7 @@ def _finish(
         bundle.seal(folder, manifest)
         hop = packaged(folder, network, few.frames, odd, every)
         manifest = dataclasses.replace(manifest, parity=(*manifest.parity, hop))
-        size = files.size(model)
-        card = report.readme(manifest, cost(folded(network).module, network.image), size)
-        (folder / "README.md").write_text(card)
+        report.write(folder, manifest, explained, measured, proof.layers)
         bundle.seal(folder, manifest)  # anew: now the last hop and the card are in it
     except OSError as cause:
         raise StorageError.from_os(cause, folder) from cause

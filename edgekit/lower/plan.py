@@ -39,6 +39,8 @@ class Request:
     calibration: Path | None = None
     out: Path | None = None
     force: bool = False
+    no_fallback: bool = False
+    """Refuse a model of which the target's accelerator does not take all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,16 @@
-"""What a bundle says about itself to people (README.md), and about the day (report.json)."""
+"""What a bundle says about itself to people: README.md, report.json and report.html."""
 
-import datetime
-import json
-import platform
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
-import numpy as np
-
-from edgekit.cost.layers import Cost
-from edgekit.device.golden import run_input
-from edgekit.manifest import Manifest
-from edgekit.spec import Session
+from edgekit.device.describe import placement_lines
+from edgekit.device.interval import wilson
+from edgekit.lower.fusion import fusion_lines
+from edgekit.lower.report_data import Explained, Measured, as_json, gather
+from edgekit.lower.report_page import page
+from edgekit.lower.taps import LayerSnr
+from edgekit.manifest import PAGE, REPORT, Manifest
 
 TOOLS = ("edgekit", "torch", "torchao")
 BACKEND_TOOLS = {
@@ -35,48 +33,38 @@ def tool_versions(backend: str) -> dict[str, str]:
     return found
 
 
-def machine_report(session: Session, sample: np.ndarray, seconds: float) -> str:
-    """report.json: latency on this machine, and how long the build took.
+def write(
+    folder: Path,
+    manifest: Manifest,
+    explained: Explained,
+    measured: Measured,
+    layers: Mapping[str, Sequence[LayerSnr]],
+) -> None:
+    """Write README.md, report.json and report.html into a bundle.
 
     Args:
-        session: the bundle's own, open.
-        sample: (1, H, W, 3) uint8.
-        seconds: time the build took.
-    """
-    times = []
-    for _ in range(25):
-        started = time.perf_counter_ns()
-        run_input(session, sample)
-        times.append((time.perf_counter_ns() - started) / 1e6)
-    content = {
-        "built": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "build_seconds": round(seconds, 1),
-        "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "latency_ms": {
-            "p50": round(float(np.percentile(times[5:], 50)), 3),
-            "p95": round(float(np.percentile(times[5:], 95)), 3),
-            "runs": len(times[5:]),
-        },
-        "runtime": list(session.notes),
-    }
-    return json.dumps(content, indent=2) + "\n"
-
-
-def readme(manifest: Manifest, cost: Cost, size: int) -> str:
-    """The model card, Markdown.
-
-    Args:
+        folder: the bundle's.
         manifest: complete but for the file list.
-        cost: of the float network.
-        size: of the model file, bytes.
+        explained: of its model file.
+        measured: on this machine.
+        layers: of each hop that was looked into, by its name.
     """
-    return "\n".join(_sections(manifest, cost, size)) + "\n"
+    found = gather(manifest, explained, measured, layers)
+    (folder / "README.md").write_text(readme(manifest, explained), encoding="utf-8")
+    (folder / REPORT).write_text(as_json(found), encoding="utf-8")
+    (folder / PAGE).write_text(page(found), encoding="utf-8")
 
 
-def _sections(manifest: Manifest, cost: Cost, size: int) -> Iterable[str]:
-    image, made = manifest.image, manifest.provenance
+def readme(manifest: Manifest, explained: Explained) -> str:
+    """The model card, Markdown; the same for equal builds."""
+    return "\n".join(_sections(manifest, explained)) + "\n"
+
+
+def _sections(manifest: Manifest, explained: Explained) -> Iterable[str]:
+    image, made, cost = manifest.image, manifest.provenance, explained.cost
     yield f"# {manifest.name} for {manifest.target}, {manifest.precision}\n"
-    yield f"- backend: {manifest.backend}, file `{manifest.model}`, {size / 1e6:.2f} MB"
+    size = explained.model_bytes / 1e6
+    yield f"- backend: {manifest.backend}, file `{manifest.model}`, {size:.2f} MB"
     yield f"- {cost.macs / 1e6:.1f} M multiply-accumulates"
     yield f"- {cost.parameters / 1e6:.2f} M parameters"
     yield f"- {manifest.outputs[0].shape[1]} classes, in `{manifest.labels}`"
@@ -90,7 +78,9 @@ def _sections(manifest: Manifest, cost: Cost, size: int) -> Iterable[str]:
         yield f"  (centred box, {image.crop_fraction:g} of the largest), {image.interpolation}"
     if manifest.accuracy:
         found = manifest.accuracy
-        yield f"- top-1 {found.top1:.1%} on {found.images} images ({found.data})"
+        low, high = wilson(found.top1, found.images)
+        yield f"- top-1 {found.top1:.1%} on {found.images} images ({found.data}); "
+        yield f"  95 % interval {low:.1%} to {high:.1%}"
     yield f"- made of {made.architecture} {dict(made.arguments)}, checkpoint sha256 "
     yield f"  `{made.checkpoint_sha256 or 'none: the network brought its own weights'}`\n"
     yield "## Proof: each step against the one before it\n"
@@ -103,7 +93,12 @@ def _sections(manifest: Manifest, cost: Cost, size: int) -> Iterable[str]:
             f"{hop.top1_agreement:.1%} | {held.snr_db:.0f} dB, {held.max_abs_error:.3g}, "
             f"{held.top1_agreement:.0%} |"
         )
-    yield "\n## Use\n"
+    yield "\n## What the accelerator takes\n"
+    placed = explained.placement
+    yield from ([f"- {line}" for line in placement_lines(placed)] if placed else ["Not known."])
+    yield from (f"- {line}" for line in fusion_lines(explained.fusion))
+    yield "\n`report.html` shows all of it.\n"
+    yield "## Use\n"
     yield "    edgekit verify .          check every byte, replay the golden frames"
     yield "    edgekit run . SOURCE      an image, a folder, a clip, a camera"
     if "TensorrtExecutionProvider" in manifest.session.providers:

@@ -17,7 +17,7 @@ from edgekit.spec import Placement, SessionOptions
 from targets.litert.xnnpack import Operator, Tensor, refusal
 from targets.partitions import Node, placement
 
-BASIS = "rules of the XNNPACK delegate in LiteRT 2.3, told from the file; the same on Arm and x86"
+BASIS = "rules of the XNNPACK delegate in LiteRT 2.3, from the file alone; the same on Arm and x86"
 CONVERSIONS = ("CAST", "QUANTIZE", "DEQUANTIZE")
 
 _BYTES = {"FLOAT16": 2, "INT16": 2, "FLOAT32": 4, "INT32": 4, "INT64": 8, "FLOAT64": 8}

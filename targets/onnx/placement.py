@@ -24,7 +24,7 @@ JUDGES = {
     ),
     CPU: (
         "ONNX Runtime's CPU provider",
-        "the kernels of ONNX Runtime 1.31 on x86-64, told from the file",
+        "the kernels of ONNX Runtime 1.31 on x86-64, from the file alone",
         kernels.cpu,
     ),
 }

@@ -25,6 +25,7 @@ def test_a_bundle_in_words(edgekit: Edgekit, running: Path) -> None:
         "eager -> exported",
         "accuracy: top-1 50.00% of 10 images (ten made-up images)",
         "operators: Cast 1, MatMul 1, ReduceMean 1",
+        "ONNX Runtime's CPU provider takes 3 of 3 operators, in 1 partition; 0 bytes cross",
         "note: the model is made up",
     ):
         assert said in end.out
@@ -38,6 +39,12 @@ def test_json_holds_the_whole_manifest(edgekit: Edgekit, running: Path) -> None:
     assert found["manifest"] == manifest
     assert found["operators"] == {"Cast": 1, "MatMul": 1, "ReduceMean": 1}
     assert found["labels"] == ["red", "green", "blue"]
+    assert [op["kind"] for op in found["placement"]["operators"]] == [
+        "Cast",
+        "ReduceMean",
+        "MatMul",
+    ]
+    assert found["placement"]["partitions"] == 1
 
 
 def test_a_backend_that_cannot_tell_its_operators(edgekit: Edgekit, running: Path) -> None:
@@ -45,7 +52,9 @@ def test_a_backend_that_cannot_tell_its_operators(edgekit: Edgekit, running: Pat
     end = edgekit("inspect", running)
     assert end.code == 0
     assert "operators: no backend that lists operators 'tofu'" in end.out
-    assert json.loads(edgekit("inspect", running, "--json").out)["operators"] is None
+    assert "what falls back is not known: no backend that tells what falls back 'tofu'" in end.out
+    found = json.loads(edgekit("inspect", running, "--json").out)
+    assert found["operators"] is found["placement"] is None
 
 
 @pytest.mark.parametrize("name", ["absent.onnx", "some/where", "./absent"])

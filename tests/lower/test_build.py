@@ -1,6 +1,7 @@
 """Builds of the checkpoint that edgekit carries, and what cannot be built."""
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -83,9 +84,26 @@ def test_nothing_of_the_build_machine_is_in_the_bundle(carried: Bundle, root: Pa
     private = [str(root).encode(), str(Path.home()).encode() + b"/", b"site-packages"]
     private += [str(carried.path.parent).encode(), os.uname().nodename.encode()]
     for path in carried.path.rglob("*"):
-        if path.is_file() and path.name != "report.json":
+        if path.is_file() and path.name not in bundle.UNHASHED:
             content = path.read_bytes()
             assert not [text for text in private if len(text) > 3 and text in content], path
+
+
+def test_the_report_says_all_of_it(carried: Bundle, root: Path) -> None:
+    found = json.loads((carried.path / bundle.REPORT).read_text(encoding="utf-8"))
+    assert [hop["name"] for hop in found["parity"]] == [h.name for h in carried.manifest.parity]
+    assert found["model_bytes"] == carried.model.stat().st_size
+    assert found["placement"]["accelerator"] == "ONNX Runtime's CPU provider"
+    assert found["fusion"]["activations"] == found["fusion"]["fused"] == 35
+    assert len(found["layers"]["exported -> quantised"]) > 50
+    assert found["accuracy"]["low"] < found["accuracy"]["top1"] < found["accuracy"]["high"]
+    assert 0 < found["latency_ms"]["p50"] <= found["latency_ms"]["p95"]
+    page = (carried.path / bundle.PAGE).read_text(encoding="utf-8")
+    assert page.count("<svg") == page.count("</svg>") >= 4
+    private = [str(root), f"{Path.home()}/", str(carried.path.parent), os.uname().nodename]
+    assert not [text for text in private if len(text) > 3 and text in page]
+    card = (carried.path / "README.md").read_text(encoding="utf-8")
+    assert "takes 101 of 103 operators, in 1 partition" in card
 
 
 def test_an_existing_folder_is_kept_without_force(carried: Bundle) -> None:
@@ -110,7 +128,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     found = {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != "report.json"
+        if path.is_file() and path.name not in bundle.UNHASHED
     }
     assert "manifest.json" in found
     return found
@@ -123,6 +141,25 @@ def differing(one: Mapping[str, bytes], two: Mapping[str, bytes]) -> list[str]:
 def test_two_processes_build_the_same_bytes(carried: Bundle, tmp_path: Path) -> None:
     other = built_elsewhere(tmp_path / "made", "--target", "linux")
     assert differing(contents(carried.path), contents(other)) == []
+
+
+@pytest.mark.slow
+def test_no_fallback_refuses_what_falls_back(tmp_path: Path) -> None:
+    (tmp_path / "image.toml").write_text("height = 32\nwidth = 32\n")
+    end = subprocess.run(
+        [sys.executable, "-m", "edgekit.cli.main", "build", "cifar_resnet20", "--weights", "random",
+         "--target", "raspberry-pi", "--precision", "fp32", "--no-fallback",
+         "--contract", str(tmp_path / "image.toml"), "-o", str(tmp_path / "made")],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert end.returncode == 1, end.stderr
+    for said in (
+        "XNNPACK refuses 4 of 40 operators: STRIDED_SLICE",
+        "its step is 2; XNNPACK slices with step 1 only",
+        "or build without --no-fallback; no bundle was written",
+    ):
+        assert said in end.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["image.toml"]
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ at the graph first; then write them anew with EDGEKIT_WRITE_GOLDEN=1.
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from edgekit.lower.load import load_network
 from edgekit.lower.network import Network
 from edgekit.lower.plan import Plan, Request, make_plan
 from edgekit.lower.prove import prove
-from edgekit.spec import ImageSpec
+from edgekit.spec import ImageSpec, Placement
 
 GOLDEN = Path(__file__).with_name("operators.json")
 IMAGE = ImageSpec(96, 96)
@@ -75,6 +76,14 @@ def golden() -> Iterator[dict[str, dict[str, int]]]:
         GOLDEN.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
+def delegated(placed: Placement) -> str:
+    """What the session says where the forecast is right."""
+    left = sorted(op.kind for op in placed.operators if op.partition < 0)
+    total = len(placed.operators)
+    rest = f"; left to slower kernels: {', '.join(left)}" if left else ""
+    return f"LiteRT: XNNPACK runs {total - len(left)} of {total} operators{rest}"
+
+
 def test_every_family_is_lowered() -> None:
     files = {plugins.architecture_file(name) for name in plugins.architectures()}
     assert {plugins.architecture_file(name) for name in ZOO} == files
@@ -94,6 +103,12 @@ def test_it_passes_the_gate_and_becomes_these_operators(
     artifact, hops = proof.artifact, proof.hops
     assert len(hops) == (4 if precision == "int8" else 3)
     assert all(hop.snr_db > 80 for hop in hops if precision == "fp32")
+
+    backend = plan.target.backend
+    placed = plugins.placer(backend)(artifact.model, plan.session)
+    if backend == "litert":  # what TensorRT takes shows on the device alone
+        with closing(plan.load(artifact.model, plan.session)) as session:
+            assert session.notes == (delegated(placed),), "forecast, and what was delegated"
 
     counts = dict(sorted(plugins.reader(plan.target.backend)(artifact.model).items()))
     allowed = TRANSPOSES[target] + SHUFFLES.get(name, 0)
