@@ -72,6 +72,11 @@ def matmul(given: Inputs) -> Tensor:
     return x @ y
 
 
+def einsum(given: Inputs) -> Tensor:
+    """By its equation, as numpy's."""
+    return torch.einsum(given["equation"], *given["values"])
+
+
 def attention(given: Inputs) -> Tensor:
     """softmax(q k' / sqrt(d)) v; a mask of truth values leaves out, one of numbers adds."""
     query, key, value = given["query"], given["key"], given["value"]
@@ -194,6 +199,7 @@ OPERATORS: dict[str, Operator] = {
     "conv_transpose": conv_transpose,
     "linear": linear,
     "matmul": matmul,
+    "einsum": einsum,
     "scaled_dot_product_attention": attention,
     "max_pool": max_pool,
     "avg_pool": avg_pool,

@@ -61,6 +61,24 @@ def sigmoid_hard(given: Inputs) -> Tensor:
     return (alpha * x + beta).clamp(0, 1)
 
 
+def clamped_relu(given: Inputs) -> Tensor:
+    """Min(beta, x) where positive, else min(beta, alpha x)."""
+    x: Tensor = given["x"]
+    return torch.where(x >= 0, x, x * float(given["alpha"])).clamp(max=float(given["beta"]))
+
+
+def thresholded_relu(given: Inputs) -> Tensor:
+    """X where it is at least alpha, else 0."""
+    x: Tensor = given["x"]
+    return torch.where(x >= float(given.get("alpha", 1.0)), x, 0.0)
+
+
+def threshold(given: Inputs) -> Tensor:
+    """Alpha where x is less."""
+    x: Tensor = given["x"]
+    return x.clamp(min=given["alpha"])
+
+
 def linear_activation(given: Inputs) -> Tensor:
     """Alpha x + beta."""
     x: Tensor = given["x"]
@@ -125,10 +143,16 @@ OPERATORS: dict[str, Operator] = {
     "less_equal": _binary(torch.le),
     "logical_and": _binary(torch.logical_and),
     "logical_or": _binary(torch.logical_or),
+    "logical_xor": _binary(torch.logical_xor),
     "logical_not": _unary(torch.logical_not),
     "abs": _unary(torch.abs),
+    "acos": _unary(torch.acos),
+    "asin": _unary(torch.asin),
+    "atan": _unary(torch.atan),
+    "atanh": _unary(torch.atanh),
     "ceil": _unary(torch.ceil),
     "cos": _unary(torch.cos),
+    "cosh": _unary(torch.cosh),
     "erf": _unary(torch.erf),
     "exp": _unary(torch.exp),
     "exp2": _unary(torch.exp2),
@@ -136,7 +160,9 @@ OPERATORS: dict[str, Operator] = {
     "round": _unary(torch.round),
     "sign": _unary(torch.sign),
     "sin": _unary(torch.sin),
+    "sinh": _unary(torch.sinh),
     "sqrt": _unary(torch.sqrt),
+    "tan": _unary(torch.tan),
     "tanh": _unary(torch.tanh),
     "inverse": inverse,
     "log": log,
@@ -144,6 +170,9 @@ OPERATORS: dict[str, Operator] = {
     "square": square,
     "select": select,
     "clip": clip,
+    "clamped_relu": clamped_relu,
+    "threshold": threshold,
+    "thresholded_relu": thresholded_relu,
     "elu": elu,
     "gelu": gelu,
     "leaky_relu": leaky_relu,

@@ -30,6 +30,12 @@ def argmax(given: Inputs) -> Tensor:
     return x.argmax(given.get("axis", -1), keepdim=given.get("keep_dims", False))
 
 
+def argmin(given: Inputs) -> Tensor:
+    """Of equal values the first."""
+    x: Tensor = given["x"]
+    return x.argmin(given.get("axis", -1), keepdim=given.get("keep_dims", False))
+
+
 def cumsum(given: Inputs) -> Tensor:
     """Running sums along `axis`, the value itself included unless `exclusive`."""
     x: Tensor = given["x"]
@@ -49,6 +55,8 @@ OPERATORS: dict[str, Operator] = {
     "reduce_l1_norm": _reduction(lambda x, axes, keep: x.abs().sum(axes, keepdim=keep)),
     "reduce_l2_norm": _reduction(lambda x, axes, keep: (x * x).sum(axes, keepdim=keep).sqrt()),
     "reduce_log_sum_exp": _reduction(lambda x, axes, keep: torch.logsumexp(x, axes, keep)),
+    "reduce_log_sum": _reduction(lambda x, axes, keep: x.sum(axes, keepdim=keep).log()),
     "reduce_argmax": argmax,
+    "reduce_argmin": argmin,
     "cumsum": cumsum,
 }

@@ -126,6 +126,13 @@ def _mirror(places: Tensor, size: int, mode: str) -> Tensor:
     return places.clamp(0, size - 1)
 
 
+def crop(given: Inputs) -> Tensor:
+    """Rows and columns off the ends of the last two axes: before and after, of each."""
+    x: Tensor = given["x"]
+    (top, bottom), (left, right) = _list(given["crop_height"]), _list(given["crop_width"])
+    return x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]
+
+
 def tile(given: Inputs) -> Tensor:
     """Each axis `reps` times."""
     x: Tensor = given["x"]
@@ -140,6 +147,13 @@ def gather(given: Inputs) -> Tensor:
     indices = torch.where(indices < 0, indices + x.shape[axis], indices)
     picked = x.index_select(axis, indices.reshape(-1))
     return picked.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+
+
+def gather_along_axis(given: Inputs) -> Tensor:
+    """At each place, that of `indices` along `axis`."""
+    x: Tensor = given["x"]
+    axis = given.get("axis", 0)
+    return x.gather(axis, torch.as_tensor(given["indices"]).long() % x.shape[axis])
 
 
 def reverse(given: Inputs) -> Tensor:
@@ -198,8 +212,10 @@ OPERATORS: dict[str, Operator] = {
     "slice_by_index": slice_by_index,
     "slice_by_size": slice_by_size,
     "pad": pad,
+    "crop": crop,
     "tile": tile,
     "gather": gather,
+    "gather_along_axis": gather_along_axis,
     "reverse": reverse,
     "fill": fill,
     "shape": shape,
