@@ -27,6 +27,7 @@ LAYERS: dict[object, str] = {
     aten.adaptive_avg_pool2d.default: "mean",
     aten.max_pool2d.default: "max pool",
     aten.avg_pool2d.default: "avg pool",
+    aten.channel_shuffle.default: "channel shuffle",
 }
 """The operators that a divergence is reported at; each keeps its order through quantisation."""
 

@@ -41,8 +41,13 @@ LOWERED: dict[Precision, Limits] = {
 """Another runtime; of int8 the least that is asked, see `lowered_limits`."""
 QUANTISED: Limits = (0.5, 10.0, 0.6)
 """Float against int8, both in torch."""
-EDGES_QUANTISED: Limits = (1.0, 0.0, 0.0)
-"""The same on the edge set, whose activations calibration has not seen."""
+EDGES_EXACT: Limits = (1e-3, 70.0, 0.0)
+"""The same arithmetic on the edge set: where an image is constant, a variance is zero, and a norm
+over the image divides rounding by the square root of its epsilon. Measured: 86 dB there, 106 dB and
+more in the zoo."""
+EDGES_QUANTISED: Limits = (0.8, 3.0, 0.0)
+"""The same on the edge set, whose activations calibration has not seen. Measured: 10 dB and 0.31 in
+MobileNetV2 with its published weights, 14 dB and more in the others."""
 MARGIN = 6.0
 """dB by which a lowered int8 program may be further from the quantised one than that is from float.
 Measured: right builds are 0 to 7 dB nearer, a dropped bias or permuted weights 15 to 30 dB off."""
@@ -168,7 +173,7 @@ def check_hop(
     """
     apart = difference(expected, found)
     if not apart.within(allowed):
-        raise _breach(name + on, name, apart, allowed, layers)
+        raise _breach(name, on, apart, allowed, layers)
     return Hop(
         name=name,
         images=len(expected),
@@ -201,8 +206,8 @@ def run_session(session: Session, inputs: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _breach(
-    shown: str,
     name: str,
+    on: str,
     apart: Difference,
     allowed: Tolerance,
     layers: Callable[[], Sequence[LayerSnr]],
@@ -214,7 +219,7 @@ def _breach(
     except EdgekitError as cause:
         where = f"the layer could not be found: {cause}"
     message = (
-        f"parity gate: the hop '{shown}' fails: SNR {apart.snr_db:.1f} dB (at least "
+        f"parity gate: the hop '{name}' fails{on}: SNR {apart.snr_db:.1f} dB (at least "
         f"{allowed.snr_db:.0f}), max error {apart.max_abs_error:.3g} (at most "
         f"{allowed.max_abs_error:.3g}), top-1 agreement {apart.top1_agreement:.0%} (at least "
         f"{allowed.top1_agreement:.0%}); {where}; no bundle was written"

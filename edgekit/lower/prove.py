@@ -123,7 +123,7 @@ def _folded(gate: _Gate, network: Network) -> tuple[CameraInput, np.ndarray]:
         before = taps.unfolded_layers(eager, inputs)
         return taps.layer_snr(before, taps.eager_layers(module, inputs))
 
-    gate.hold("eager -> folded", (expected, found), parity.EXACT, parity.EXACT, layers)
+    gate.hold("eager -> folded", (expected, found), parity.EXACT, parity.EDGES_EXACT, layers)
     gate.show("eager -> folded", layers)
     return module, found
 
@@ -140,7 +140,7 @@ def _exported(
         before = taps.eager_layers(module, inputs)
         return taps.layer_snr(before, taps.weighted_layers(program, inputs))
 
-    gate.hold("folded -> exported", (expected, found), parity.EXACT, parity.EXACT, layers)
+    gate.hold("folded -> exported", (expected, found), parity.EXACT, parity.EDGES_EXACT, layers)
     gate.show("folded -> exported", layers)
     return program, found
 

@@ -157,13 +157,13 @@ def lowered_layers(
 def _observe(
     graph: fx.GraphModule, wanted: Mapping[fx.Node, str], inputs: Sequence[np.ndarray]
 ) -> Values:
-    kept: dict[str, list[np.ndarray]] = {name: [] for name in wanted.values()}
+    kept: dict[str, list[np.ndarray]] = {}
 
     class Observe(fx.Interpreter):
         def run_node(self, n: fx.Node) -> object:
             value = super().run_node(n)
             if n in wanted and isinstance(value, Tensor):
-                kept[wanted[n]].append(_array(value))
+                kept.setdefault(wanted[n], []).append(_array(value))
             return value
 
     with torch.inference_mode():
