@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -50,6 +50,28 @@ def build(
         Path | None,
         typer.Option(metavar="DIR", help="Real images, for int8 and for the parity gate."),
     ] = None,
+    observer: Annotated[
+        Literal["auto", "minmax", "histogram", "percentile", "mse"],
+        typer.Option(help="int8: how the range of an activation is chosen."),
+    ] = "auto",
+    correct_bias: Annotated[
+        bool, typer.Option("--correct-bias", help="int8: take each channel's mean error out.")
+    ] = False,
+    keep_float: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LAYER", help="int8: a layer left in float, as 'features.0.*'."),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            metavar="POINTS",
+            help="int8: keep layers in float until top-1 falls by no more; wants --evaluate.",
+        ),
+    ] = None,
+    evaluate: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Labelled images: one folder a class, or a labels.txt."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="DIR", help="The bundle's own directory.")
     ] = None,
@@ -62,6 +84,7 @@ def build(
     """Build a bundle: export, quantise, compile, and refuse it unless it matches the network."""
     from edgekit.lower.build import build
     from edgekit.lower.plan import Request, parse_arguments
+    from edgekit.lower.quantise import Ptq
     from edgekit.spec import ImageSpec
     from edgekit.values import read_toml
 
@@ -76,6 +99,9 @@ def build(
         options=parse_arguments(option or (), "--option"),
         precision=precision,
         calibration=calibration,
+        ptq=Ptq(observer, tuple(keep_float or ()), correct_bias),
+        max_drop=max_drop,
+        evaluate=evaluate,
         out=out,
         force=force,
         no_fallback=no_fallback,

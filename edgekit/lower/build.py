@@ -22,6 +22,7 @@ from edgekit.lower.parity import HopError
 from edgekit.lower.plan import Plan, Request, make_plan
 from edgekit.lower.prove import Proof, Say, prove
 from edgekit.lower.report_data import Explained
+from edgekit.lower.sensitivity import read_budget
 from edgekit.manifest import SCHEMA, Golden, Manifest, Provenance
 from edgekit.spec import ImageSpec
 
@@ -57,7 +58,10 @@ def build(request: Request, say: Say) -> Bundle:
             if plan.precision == "int8":
                 calibrate.check_for_quantising(images)
             say(f"{network.name}: {len(images.inputs)} images from {images.source}")
-            proof = prove(plan, network, images, folder, say)
+            budget = None
+            if request.max_drop is not None and request.evaluate is not None:
+                budget = read_budget(request.max_drop, request.evaluate, network)
+            proof = prove(plan, network, images, folder, say, budget)
             explained = report_data.explain(plan, network, proof)
             for line in report_data.placement_said(explained):
                 say(line)
@@ -191,4 +195,4 @@ def _notes(network: Network, proof: Proof) -> tuple[str, ...]:
     """What whoever reads the manifest has to know, and what the compiler says."""
     untrained = () if network.trained else (UNTRAINED,)
     stored = (STORED_FOLDED,) if network.stored_folded else ()
-    return (*untrained, *stored, *proof.artifact.notes)
+    return (*untrained, *stored, *proof.notes, *proof.artifact.notes)

@@ -156,7 +156,12 @@ def set_constant(
     module, old = model.get_submodule(owner), get_constant(model, node)
     same = [n for n in model.graph.nodes if n.op == "get_attr" and n.target == node.target]
     if {user for n in same for user in n.users} <= users:
-        old.copy_(value)
+        # Not written into: a program that this module was made of may hold the same memory.
+        new_value = value.to(old.dtype)
+        if name in module._parameters:
+            module._parameters[name] = torch.nn.Parameter(new_value, requires_grad=False)
+        else:
+            module.register_buffer(name, new_value)
         return
     while hasattr(module, name):
         name += "_"

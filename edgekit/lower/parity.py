@@ -39,6 +39,9 @@ LOWERED: dict[Precision, Limits] = {
     "int8": (0.5, 12.0, 0.6),
 }
 """Another runtime; of int8 the least that is asked, see `lowered_limits`."""
+SAME: Limits = (0.05, 40.0, 0.98)
+"""Another runtime, of an int8 program that no runtime can round differently (see `exact`): it gives
+the same integers. A step of one logit is 0.4 % of their range."""
 QUANTISED: Limits = (0.5, 10.0, 0.6)
 """Float against int8, both in torch."""
 EDGES_EXACT: Limits = (1e-3, 70.0, 0.0)
@@ -93,20 +96,26 @@ def judged(limits: Limits, trained: bool) -> Limits:
     return limits if trained else (*limits[:2], 0.0)
 
 
-def lowered_limits(precision: Precision, quantised: Hop | None, trained: bool = True) -> Limits:
+def lowered_limits(
+    precision: Precision, quantised: Hop | None, trained: bool = True, same: bool = False
+) -> Limits:
     """Limits of the hop to another runtime.
 
-    int8: rounding that differs in one last place at one layer becomes whole steps in the next, so
-    two right int8 runtimes differ by about as much as int8 differs from float, and no more.
+    int8: where runtimes may round differently (not `same`), a last place at one layer becomes whole
+    steps in the next, so two right ones differ by about as much as int8 differs from float.
     """
+    if same:
+        return judged(SAME, trained)
     relative, snr_db, agreement = LOWERED[precision]
     if quantised is not None:
         snr_db = round(max(snr_db, quantised.snr_db - MARGIN), 1)
     return judged((relative, snr_db, agreement), trained)
 
 
-def lowered_edges(precision: Precision, quantised: Hop | None) -> Limits:
+def lowered_edges(precision: Precision, quantised: Hop | None, same: bool) -> Limits:
     """The same on the edge set: as far from the quantised program as that is from float."""
+    if same:
+        return judged(SAME, trained=False)
     if quantised is None or quantised.edges is None:
         return LOWERED[precision]
     relative, snr_db, agreement = EDGES_QUANTISED

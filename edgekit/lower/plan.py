@@ -9,6 +9,7 @@ from pathlib import Path
 from edgekit import plugins
 from edgekit.errors import InputError, UnknownName
 from edgekit.lower.network import Argument
+from edgekit.lower.quantise import USUAL, Ptq
 from edgekit.spec import (
     PRECISIONS,
     Compile,
@@ -37,6 +38,11 @@ class Request:
     """Compiler options, over those of the target's file."""
     precision: str | None = None
     calibration: Path | None = None
+    ptq: Ptq = USUAL
+    max_drop: float | None = None
+    """Percent points of top-1 that int8 may cost, on the images of `evaluate`."""
+    evaluate: Path | None = None
+    """Labelled images."""
     out: Path | None = None
     force: bool = False
     no_fallback: bool = False
@@ -53,6 +59,7 @@ class Plan:
     load: Load
     options: dict[str, str | int | float | bool]
     session: SessionOptions
+    ptq: Ptq
 
 
 def make_plan(request: Request) -> Plan:
@@ -61,6 +68,7 @@ def make_plan(request: Request) -> Plan:
     precision = request.precision or target.precision
     if precision not in PRECISIONS:
         raise UnknownName("precision", precision, PRECISIONS)
+    _check_int8_only(request, precision)
     name = request.backend or target.backend
     scheme, session, options = target.scheme, target.session, target.options
     if name != target.backend:
@@ -78,7 +86,22 @@ def make_plan(request: Request) -> Plan:
         load=plugins.loader(name),
         options={**(options or {}), **(request.options or {})},
         session=session,
+        ptq=request.ptq,
     )
+
+
+def _check_int8_only(request: Request, precision: Precision) -> None:
+    """Refuse what only int8 has a use for."""
+    if precision != "int8" and (request.ptq != USUAL or request.max_drop is not None):
+        raise InputError(
+            f"--observer, --correct-bias, --keep-float and --max-drop are for int8, and this build "
+            f"is {precision}: leave them out, or add --precision int8"
+        )
+    if (request.max_drop is None) != (request.evaluate is None):
+        raise InputError(
+            "--max-drop POINTS and --evaluate DIR go together: the drop is measured on labelled "
+            "images"
+        )
 
 
 def parse_arguments(given: Sequence[str], option: str = "--argument") -> dict[str, Argument]:

@@ -1,5 +1,6 @@
 """Lower a network hop by hop, each compared with the one before it (see `parity`)."""
 
+import dataclasses
 import os
 import tempfile
 import warnings
@@ -17,11 +18,13 @@ from edgekit.lower import edges, export, parity, reference, refusal, taps, traci
 from edgekit.lower.calibrate import Images
 from edgekit.lower.canonical import canonical
 from edgekit.lower.equalise import equalise
+from edgekit.lower.exact import doubts
 from edgekit.lower.integer import integer_forms
 from edgekit.lower.network import CameraInput, Network, folded
 from edgekit.lower.parity import Limits, Probe
 from edgekit.lower.plan import Plan
 from edgekit.lower.quantise import quantise
+from edgekit.lower.sensitivity import Budget, keep_within
 from edgekit.lower.taps import LayerSnr
 from edgekit.manifest import Hop
 from edgekit.spec import Artifact, ModelSpec, Session
@@ -43,6 +46,18 @@ class Proof:
     """Of each hop in torch, by its name: every layer, on a few images."""
     exported: ExportedProgram
     """The float program, in one spelling; whatever the precision."""
+    notes: tuple[str, ...]
+    """For people: of int8, what was kept in float, and where runtimes may round differently."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """What is handed to a compiler."""
+
+    program: ExportedProgram
+    notes: tuple[str, ...] = ()
+    same: bool = False
+    """Whether its integers are the same on every runtime."""
 
 
 @dataclass(slots=True)
@@ -85,10 +100,26 @@ def _one_thread() -> Iterator[None]:
 
 
 @_one_thread()
-def prove(plan: Plan, network: Network, images: Images, folder: Path, say: Say) -> Proof:
+def prove(
+    plan: Plan,
+    network: Network,
+    images: Images,
+    folder: Path,
+    say: Say,
+    budget: Budget | None = None,
+) -> Proof:
     """Lower the network into `folder`, each hop compared with the one before it.
 
+    Args:
+        plan: every choice made.
+        network: what to lower.
+        images: to calibrate on, and to hold the hops to.
+        folder: where the compiler writes.
+        say: told what is being done, a line at a time.
+        budget: what int8 may cost; None: no layer is kept in float for it.
+
     Raises:
+        CheckFailed: the budget cannot be kept.
         HopError: the first hop that was breached.
         SpecError: what the network does cannot be traced; names the line.
     """
@@ -102,14 +133,16 @@ def prove(plan: Plan, network: Network, images: Images, folder: Path, say: Say) 
     module, logits = _folded(gate, network)
     say("exporting")
     exported, logits = _exported(gate, module, export.example(network), logits)
-    program, quantised = exported, None
+    program = _Program(exported)
     if plan.precision == "int8":
         say("quantising")
-        program, quantised, logits = _quantised(gate, plan, exported, images, logits)
+        evened = _evened(exported, images)
+        program = _int8(plan, evened, images, budget, say)
+        logits = _quantised(gate, evened, program.program, logits)
     say(f"compiling for {plan.target.backend}")
-    artifact = _compile(plan, program, spec, folder)
-    _lowered(gate, plan, program, spec, artifact, quantised, logits)
-    return Proof(artifact, tuple(gate.hops), gate.layers, exported)
+    artifact = _compile(plan, program.program, spec, folder)
+    _lowered(gate, plan, program, spec, artifact, logits)
+    return Proof(artifact, tuple(gate.hops), gate.layers, exported, program.notes)
 
 
 def _folded(gate: _Gate, network: Network) -> tuple[CameraInput, np.ndarray]:
@@ -145,38 +178,63 @@ def _exported(
     return program, found
 
 
-def _quantised(
-    gate: _Gate, plan: Plan, program: ExportedProgram, images: Images, expected: np.ndarray
-) -> tuple[ExportedProgram, Hop, np.ndarray]:
-    """The quantised program, the hop to it, and its logits."""
-    tensors = [torch.from_numpy(tensor) for tensor in images.inputs]
+def _evened(program: ExportedProgram, images: Images) -> ExportedProgram:
+    """The same in float, its channels evened out, in forms that integers have."""
+    few = [torch.from_numpy(tensor) for tensor in images.inputs[:32]]
     with _quiet():
-        level = equalise(program.module(check_guards=False), tensors[:32])
+        level = equalise(program.module(check_guards=False), few)
         integer_forms(level)
-        evened = torch.export.export(level, (tensors[0],))
-        result = quantise(evened.module(check_guards=False), tensors, plan.target.scheme)
-    found = parity.run_module(result.module(check_guards=False), gate.probe.inputs)
+        return torch.export.export(level, (few[0],))
+
+
+def _int8(
+    plan: Plan, program: ExportedProgram, images: Images, budget: Budget | None, say: Say
+) -> _Program:
+    """The quantised program."""
+    tensors = [torch.from_numpy(tensor) for tensor in images.inputs]
+
+    def quantised(kept: tuple[str, ...]) -> ExportedProgram:
+        wanted = dataclasses.replace(plan.ptq, keep_float=(*plan.ptq.keep_float, *kept))
+        with _quiet():
+            return quantise(program.module(check_guards=False), tensors, plan.target.scheme, wanted)
+
+    if budget is None:
+        result, kept = quantised(()), plan.ptq.keep_float
+    else:
+        result, kept = keep_within(budget, program, quantised, tensors, say)
+        kept = (*plan.ptq.keep_float, *kept)
+    notes = [f"kept in float: {', '.join(kept)}"] if kept else []
+    found = doubts(result.graph)
+    same = "the same integers on every runtime: no product is near where rounding could differ"
+    notes.append(f"runtimes may differ in last places: {'; '.join(found)}" if found else same)
+    return _Program(result, tuple(notes), same=not found)
+
+
+def _quantised(
+    gate: _Gate, before: ExportedProgram, after: ExportedProgram, expected: np.ndarray
+) -> np.ndarray:
+    """The hop to int8; gives the quantised program's logits."""
+    found = parity.run_module(after.module(check_guards=False), gate.probe.inputs)
 
     def layers(inputs: Sequence[np.ndarray]) -> Sequence[LayerSnr]:
-        before = taps.graph_layers(evened, inputs)
-        return taps.layer_snr(before, taps.graph_layers(result, inputs))
+        return taps.layer_snr(taps.graph_layers(before, inputs), taps.graph_layers(after, inputs))
 
     name, answers = "exported -> quantised", (expected, found)
-    hop = gate.hold(name, answers, parity.QUANTISED, parity.EDGES_QUANTISED, layers)
+    gate.hold(name, answers, parity.QUANTISED, parity.EDGES_QUANTISED, layers)
     gate.show(name, layers)
-    return result, hop, found
+    return found
 
 
 def _lowered(
     gate: _Gate,
     plan: Plan,
-    program: ExportedProgram,
+    lowered: _Program,
     spec: ModelSpec,
     artifact: Artifact,
-    quantised: Hop | None,
     expected: np.ndarray,
 ) -> None:
     """Hold the runtime, on the model file, to what torch gives for the program."""
+    program = lowered.program
     with refusal.says_why(plan, program):
         loaded = plan.load(artifact.model, plan.session)
     with closing(loaded) as session:
@@ -190,9 +248,11 @@ def _lowered(
         after = taps.lowered_layers(program, torch.from_numpy(inputs[0]), lower, inputs)
         return taps.layer_snr(taps.graph_layers(program, inputs), after)
 
-    limits = parity.lowered_limits(plan.precision, quantised)
-    edge_limits = parity.lowered_edges(plan.precision, quantised)
-    before = "quantised" if quantised else "exported"
+    int8 = plan.precision == "int8"
+    quantised = gate.hops[-1] if int8 else None
+    limits = parity.lowered_limits(plan.precision, quantised, same=lowered.same)
+    edge_limits = parity.lowered_edges(plan.precision, quantised, lowered.same)
+    before = "quantised" if int8 else "exported"
     gate.hold(f"{before} -> lowered", (expected, found), limits, edge_limits, layers)
 
 

@@ -65,6 +65,17 @@ USUAL = Ptq()
 PAIRS = {aten.add.Tensor, aten.add_.Tensor, aten.mul.Tensor, aten.mul_.Tensor}
 ALONE = {aten.mean.dim, aten.hardsigmoid.default} | HARD_SWISHES
 SIGMOIDS = {aten.sigmoid.default, aten.sigmoid_.default}
+TURNING = {
+    aten.permute.default,
+    aten.transpose.int,
+    aten.unflatten.int,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+    aten.unsqueeze.default,
+    aten.pixel_shuffle.default,
+    aten.pixel_unshuffle.default,
+}
+"""The same numbers in another order; of the camera's pixels, too, which are integers already."""
 SHARING = {
     aten.max_pool2d.default,
     aten.avg_pool2d.default,
@@ -74,7 +85,7 @@ SHARING = {
     aten.reshape.default,
     aten.slice.Tensor,
     aten.channel_shuffle.default,
-}
+} | TURNING
 
 
 class EdgeQuantizer(Quantizer):
@@ -108,7 +119,7 @@ class EdgeQuantizer(Quantizer):
                 self._annotate(node, {node.args[0]: self.activation})
             elif node.target in SIGMOIDS:
                 _mark(node, {node.args[0]: self.activation}, GATE[self.scheme])
-            elif node.target in SHARING:
+            elif node.target in SHARING and node.meta["val"].is_floating_point():
                 self._annotate_sharing(node, [node.args[0]])
             elif node.target is aten.cat.default:
                 self._annotate_sharing(node, list(node.args[0]))

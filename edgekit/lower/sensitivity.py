@@ -7,15 +7,20 @@ is within the budget.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 
+from edgekit.device import labelled
 from edgekit.device.golden import difference
-from edgekit.errors import CheckFailed
+from edgekit.device.image import read_image
+from edgekit.errors import CheckFailed, InputError
+from edgekit.lower.calibrate import to_input
 from edgekit.lower.integer import CONVOLUTIONS
+from edgekit.lower.network import Network
 from edgekit.lower.pairs import (
     DEQUANTIZE,
     QUANTIZE,
@@ -46,6 +51,43 @@ class Sensitivity:
     """dB, of the logits, when this layer alone is quantised; the lower, the more it costs."""
 
 
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much of top-1 int8 may cost, and on which images."""
+
+    points: float
+    """Percent points."""
+    inputs: tuple[np.ndarray, ...]
+    """(1, H, W, 3) uint8, made by the image contract."""
+    classes: tuple[int, ...]
+
+
+def read_budget(points: float, folder: Path, network: Network) -> Budget:
+    """The labelled images that a budget is measured on.
+
+    Args:
+        points: percent points of top-1.
+        folder: one folder a class, named by its label; or images with a `labels.txt` that has
+            lines like `photo.jpg 17`.
+        network: says the image contract and the labels.
+
+    Raises:
+        InputError: the images have no labels, or the budget is no number of points.
+        ImageError: an image cannot be read.
+    """
+    if not 0 <= points <= 100:
+        raise InputError(f"--max-drop {points:g}: give percent points of top-1, as 1.0")
+    lines = folder / "labels.txt"
+    found = labelled.find(folder, lines if lines.is_file() else None, network.labels)
+    if found.classes is None:
+        raise InputError(
+            f"--evaluate {folder}: nobody says what its images show; put them into one folder a "
+            "class, named by its label, or beside a labels.txt with lines like 'photo.jpg 17'"
+        )
+    inputs = tuple(to_input(read_image(path), network.image) for path in found.paths)
+    return Budget(points, inputs, found.classes)
+
+
 def sensitivities(program: ExportedProgram, images: Sequence[Tensor]) -> list[Sensitivity]:
     """Of every convolution and linear layer that is quantised; the most sensitive first.
 
@@ -66,19 +108,19 @@ def sensitivities(program: ExportedProgram, images: Sequence[Tensor]) -> list[Se
 
 
 def keep_within(
-    points: float,
-    layers: Sequence[Sensitivity],
+    budget: Budget,
+    original: ExportedProgram,
     quantise: Callable[[tuple[str, ...]], ExportedProgram],
-    drop: Callable[[ExportedProgram], float],
+    images: Sequence[Tensor],
     say: Callable[[str], None],
 ) -> tuple[ExportedProgram, tuple[str, ...]]:
     """Keep 0, 1, 2, 4, ... of the most sensitive layers in float, until the budget holds.
 
     Args:
-        points: by how much top-1 may fall, in percent points.
-        layers: the most sensitive first.
-        quantise: makes the program anew, with layers kept in float.
-        drop: what a program loses on the labelled images, in percent points.
+        budget: what top-1 may fall by.
+        original: the float program.
+        quantise: makes an int8 program of it, with layers kept in float.
+        images: uint8 (1, H, W, 3), that sensitivity is measured on.
         say: told of each try.
 
     Returns:
@@ -87,29 +129,35 @@ def keep_within(
     Raises:
         CheckFailed: with half of the layers in float it still falls by more.
     """
-    count, best = 0, float("inf")
-    while count <= max(1, len(layers) // 2):
-        kept = tuple(each.layer for each in layers[:count])
-        program = quantise(kept)
-        lost = drop(program)
+    wanted, best = top1(original, budget), float("inf")
+    kept: tuple[str, ...] = ()
+    program = quantise(kept)
+    layers: list[str] = []
+    while True:
+        lost = wanted - top1(program, budget)
         best = min(best, lost)
         say(f"{len(kept)} layers in float: top-1 falls by {lost:.2f} points")
-        if lost <= points:
+        if lost <= budget.points:
             return program, kept
-        count = max(1, 2 * count)
+        layers = layers or [each.layer for each in sensitivities(program, images)]
+        count = max(1, 2 * len(kept))
+        if count > max(1, len(layers) // 2):
+            break
+        kept = tuple(layers[:count])
+        program = quantise(kept)
     raise CheckFailed(
         f"int8 loses {best:.2f} points of top-1 at best, with half of the layers in float, and "
-        f"--max-drop allows {points:g}: allow more, give more calibration images like those the "
-        "camera will see, try --observer mse, or build --precision fp16"
+        f"--max-drop allows {budget.points:g}: allow more, give more calibration images like those "
+        "the camera will see, try --observer mse, or build --precision fp16"
     )
 
 
-def top1(program: ExportedProgram, images: Sequence[np.ndarray], labels: Sequence[int]) -> float:
-    """Percent of labelled images (1, H, W, 3) uint8 that a program classifies right."""
+def top1(program: ExportedProgram, budget: Budget) -> float:
+    """Percent of the budget's images that a program classifies right."""
     module = program.module(check_guards=False)
     with torch.inference_mode():
-        answers = [int(module(torch.from_numpy(image)).argmax()) for image in images]
-    return 100 * float(np.mean(np.array(answers) == np.array(labels)))
+        answers = [int(module(torch.from_numpy(image)).argmax()) for image in budget.inputs]
+    return 100 * float(np.mean(np.array(answers) == np.array(budget.classes)))
 
 
 def _around(layer: fx.Node) -> set[fx.Node]:

@@ -1,17 +1,21 @@
 import copy
+import dataclasses
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from edgekit.errors import CheckFailed, UnknownName
+from edgekit.errors import CheckFailed, InputError, UnknownName
 from edgekit.lower.canonical import canonical
 from edgekit.lower.integer import CONVOLUTIONS, get_constant
+from edgekit.lower.network import Network
 from edgekit.lower.pairs import layer_name, weights_of
 from edgekit.lower.quantise import Ptq, quantise
-from edgekit.lower.sensitivity import Sensitivity, keep_within, sensitivities, top1
+from edgekit.lower.sensitivity import Budget, keep_within, read_budget, sensitivities, top1
 
 # Of torch's own, when an exported module is copied.
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
@@ -64,32 +68,77 @@ def test_a_layer_that_is_not_there(plain: ExportedProgram, tensors: list[Tensor]
         quantise(module, tensors[:4], "affine", Ptq(keep_float=("narow.0",)))
 
 
-def test_a_budget_is_kept_with_as_few_layers_as_powers_of_two(
-    plain: ExportedProgram,
+@pytest.fixture
+def budget(plain: ExportedProgram, tensors: list[Tensor]) -> Budget:
+    """Images that the float network classifies right."""
+    module = plain.module(check_guards=False)
+    inputs = tuple(tensor.numpy() for tensor in tensors[:12])
+    return Budget(0.0, inputs, tuple(int(module(tensor).argmax()) for tensor in tensors[:12]))
+
+
+def test_top1_counts_what_is_right(plain: ExportedProgram, budget: Budget) -> None:
+    first, *rest = budget.classes
+    assert top1(plain, budget) == 100
+    wrong = dataclasses.replace(budget, classes=((first + 1) % 10, *rest))
+    assert top1(plain, wrong) == pytest.approx(100 * 11 / 12)
+
+
+def coarse(program: ExportedProgram, layer: str, tensor: Tensor) -> ExportedProgram:
+    """A layer's weights get a hundredth of their steps, unless it is in float."""
+    module = program.module(check_guards=False)
+    for node in [n for n in module.graph.nodes if n.target in CONVOLUTIONS]:
+        pair = weights_of(node)
+        if layer_name(node) == layer and pair is not None:
+            with torch.no_grad():
+                get_constant(module, pair[0].args[1]).mul_(100)
+    return torch.export.export(module, (tensor,))
+
+
+@pytest.mark.parametrize("damaged", ["narrow.0", "expand.0"])
+def test_a_budget_keeps_the_layer_that_costs_in_float(
+    plain: ExportedProgram, tensors: list[Tensor], budget: Budget, damaged: str
 ) -> None:
-    layers = [Sensitivity(name, n) for n, name in enumerate("abcdefgh")]
     tried: list[tuple[str, ...]] = []
 
     def quantised(kept: tuple[str, ...]) -> ExportedProgram:
         tried.append(kept)
-        return plain
-
-    def drop(_: ExportedProgram) -> float:
-        return 3.0 - len(tried[-1])
+        module = copy.deepcopy(plain.module(check_guards=False))
+        result = quantise(module, tensors, "affine", Ptq(keep_float=kept))
+        return coarse(result, damaged, tensors[0])
 
     said: list[str] = []
-    _, kept = keep_within(1.0, layers, quantised, drop, said.append)
-    assert kept == ("a", "b")
-    assert tried == [(), ("a",), ("a", "b")]
-    assert said[-1] == "2 layers in float: top-1 falls by 1.00 points"
-    with pytest.raises(CheckFailed, match="int8 loses -1.00 points of top-1 at best"):
-        keep_within(-2.0, layers, quantised, drop, said.append)
+    some = dataclasses.replace(budget, points=20.0)
+    program, kept = keep_within(some, plain, quantised, tensors, said.append)
+    assert kept == (damaged,)
+    assert in_float(program) == {damaged}
+    assert tried == [(), (damaged,)]
+    assert said[-1].startswith("1 layers in float: top-1 falls by")
 
 
-def test_top1_counts_what_is_right(plain: ExportedProgram, tensors: list[Tensor]) -> None:
-    images = [tensor.numpy() for tensor in tensors[:5]]
-    module = plain.module(check_guards=False)
-    right = [int(module(tensor).argmax()) for tensor in tensors[:5]]
-    assert top1(plain, images, right) == 100
-    assert top1(plain, images, [*right[:4], (right[4] + 1) % 10]) == pytest.approx(80)
-    assert top1(plain, images, np.full(5, 99).tolist()) == 0
+def test_a_budget_that_cannot_be_kept(
+    plain: ExportedProgram, tensors: list[Tensor], budget: Budget
+) -> None:
+    tried: list[tuple[str, ...]] = []
+    result = quantise(plain.module(check_guards=False), tensors, "affine")
+    wrong = dataclasses.replace(budget, classes=tuple((c + 1) % 10 for c in budget.classes))
+
+    def quantised(kept: tuple[str, ...]) -> ExportedProgram:
+        tried.append(kept)
+        return result
+
+    right = dataclasses.replace(wrong, points=-1.0)  # below what any program reaches
+    with pytest.raises(CheckFailed, match="points of top-1 at best, with half of the layers"):
+        keep_within(right, plain, quantised, tensors, lambda line: None)
+    assert [len(kept) for kept in tried] == [0, 1, 2, 4]
+
+
+def test_images_without_labels_are_refused(tmp_path: Path, mixed: Network) -> None:
+    cv2.imwrite(str(tmp_path / "photo.png"), np.full((40, 40, 3), 90, np.uint8))
+    with pytest.raises(InputError, match="nobody says what its images show"):
+        read_budget(1.0, tmp_path, mixed)
+    with pytest.raises(InputError, match="--max-drop -1: give percent points"):
+        read_budget(-1.0, tmp_path, mixed)
+    (tmp_path / "labels.txt").write_text("photo.png 3\n")
+    found = read_budget(1.0, tmp_path, mixed)
+    assert found.classes == (3,)
+    assert found.inputs[0].shape == (1, 32, 32, 3)
