@@ -80,17 +80,17 @@ def _integer(node: NodeProto, graph: Graph) -> str:
         return ""
     if kind not in INTEGER | MOVES:
         return f"the CPU provider has no integer {kind}: it is computed in float32"
-    if not all(_comes(name, graph) for name in graph.data(node)):
+    if not all(comes_quantised(name, graph) for name in graph.data(node)):
         return "an input comes in float32, unquantised"
     return "" if _goes(node.output[0], graph) else "its output is needed in float32, unquantised"
 
 
-def _comes(name: str, graph: Graph) -> bool:
+def comes_quantised(name: str, graph: Graph) -> bool:
     """Whether a tensor comes in integers: quantised itself, or moved from where it was."""
     maker = graph.makers.get(name)
     if name in graph.arrived or maker is None or maker.op_type not in MOVES:
         return name in graph.arrived
-    return all(_comes(given, graph) for given in graph.data(maker))
+    return all(comes_quantised(given, graph) for given in graph.data(maker))
 
 
 def _goes(name: str, graph: Graph) -> bool:
