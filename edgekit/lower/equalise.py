@@ -132,7 +132,7 @@ def find_spaces(graph: fx.Graph) -> list[Space]:
         elif node.target is aten.mul.Tensor and (gate := _gate(node)) is not None:
             join(node.args[1] if gate is node.args[0] else node.args[0], node)
             space(gate).fixed = True
-        elif node.target is aten.cat.default and node.args[1:] == (1,):
+        elif _joins_channels(node):
             space(node)
             concatenations.append(node)
         elif node.op != "get_attr":
@@ -142,6 +142,12 @@ def find_spaces(graph: fx.Graph) -> list[Space]:
         _concatenate(node, of)
     unique = {id(s): s for s in of.values()}
     return [s for s in unique.values() if not s.fixed and s.makers and s.users]
+
+
+def _joins_channels(node: fx.Node) -> bool:
+    """Whether it is a concatenation of activations along their channels."""
+    constant = any(source.op == "get_attr" for source in node.all_input_nodes)
+    return node.target is aten.cat.default and node.args[1:] == (1,) and not constant
 
 
 def _concatenate(node: fx.Node, of: dict[fx.Node, Space]) -> None:

@@ -246,6 +246,11 @@ def joined_from_behind(net: Odd, x: Tensor) -> Tensor:
     return end(net, net.third(torch.cat((torch.relu(net.skip(x)), x), dim=-3)))
 
 
+def joined_with_a_parameter(net: Odd, x: Tensor) -> Tensor:
+    x = torch.relu(net.first(x)).mean((2, 3), keepdim=True)
+    return end(net, net.third(torch.cat((torch.relu(net.skip(x)), net.offset), dim=1)))
+
+
 def excited(net: Odd, x: Tensor) -> Tensor:
     x = torch.relu(net.first(x))
     gate = torch.sigmoid(net.skip(x.mean((2, 3), keepdim=True)))
@@ -290,7 +295,7 @@ ODD = (
     *(excited, excited_by_itself, excited_by_one_number, times_itself, times_another),
     *(times_a_parameter, gates_multiplied, made_weight),
     *(joined, joined_with_itself, joined_and_passed_by, joined_of_joined, sum_of_joined),
-    *(joined_below, joined_from_behind),
+    *(joined_below, joined_from_behind, joined_with_a_parameter),
     *(sigmoid, shared_weight, half_a_sum, plus_a_number, plus_a_parameter, plus_one_plane),
     *(plus_another_plane, groups, twice_as_deep, mean_of_channels, padded_with_ones, hard_tanh),
     *(channels_last, narrow_linear),
