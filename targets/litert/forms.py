@@ -1,6 +1,8 @@
-"""Forms that litert-torch can convert, of operators that it cannot; exact rewrites, in place.
+"""Forms that litert-torch can convert, of operators that it cannot, in place.
 
     conv_transpose(x, padding=p, output_padding=o)  ->  slice(conv_transpose(x), p, p + height)
+
+Exact.
 """
 
 from typing import Any
