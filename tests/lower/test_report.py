@@ -152,10 +152,13 @@ def test_the_plots_are_svg_and_stay_inside_their_frame(found: Report) -> None:
 
 
 def test_a_page_without_placement_accuracy_and_operators(found: Report) -> None:
-    explained = replace(EXPLAINED, placement=None, unplaced="nobody knows", operators={})
+    explained = replace(
+        EXPLAINED, placement=None, unplaced="nobody knows", operators={}, cost=Cost(0, 0, ())
+    )
     text = page(replace(found, explained=explained, accuracy=None, layers={}))
     assert "Not known: nobody knows." in text
     assert "Top-1" not in text
+    assert "None" not in text
 
 
 def test_the_data_is_json_without_infinity(found: Report) -> None:
