@@ -1,6 +1,10 @@
 """The same small network for every backend: logits are the mean of each colour channel over 16."""
 
+import gc
+import warnings
+import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +112,72 @@ def _signature(schema: Any, image: int, logits: int) -> Any:
     return signature
 
 
+def write_coreml(path: Path, batch: int | str = 1) -> None:
+    """As a Core ML package, whose input is an image: what may be free of it is its height."""
+    pytest.importorskip("coremltools")
+    from targets.coreml import package
+    from targets.coreml.toolkit import coremltools
+
+    ct = coremltools("testing")
+    from coremltools.converters.mil import Builder as mb  # noqa: N813
+
+    shape = (1, 3, HEIGHT, WIDTH)
+
+    def mean_colour(image: Any) -> Any:
+        mean = mb.reduce_mean(x=image, axes=[2, 3], keep_dims=False)
+        return mb.real_div(x=mean, y=np.float32(16), name="logits")
+
+    made = mb.program(input_specs=[mb.TensorSpec(shape=shape)], opset_version=ct.target.iOS17)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # it leaves its folders to the collector
+        converted = ct.convert(
+            made(mean_colour),
+            inputs=[ct.ImageType(name="image", shape=shape)],
+            convert_to="mlprogram",
+            compute_precision=ct.precision.FLOAT32,
+            minimum_deployment_target=ct.target.iOS17,
+            skip_model_load=True,
+        )
+        message = converted.get_spec()
+        if isinstance(batch, str):
+            image = message.description.input[0].type.imageType
+            image.imageSizeRange.heightRange.upperBound = -1
+        content = message.SerializeToString(deterministic=True)
+        package.write(path, content, Path(converted.weights_dir))
+        del converted
+        gc.collect()
+
+
+def write_executorch(path: Path, batch: int | str = 1) -> None:
+    """As a `.pte`, by ExecuTorch itself; a batch that is left free is 1 to 4."""
+    path.write_bytes(_pte(free=isinstance(batch, str)))
+
+
+@cache
+def _pte(free: bool) -> bytes:
+    import torch
+    from torch import Tensor, nn
+
+    class MeanColour(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            return image.float().mean((1, 2)) / 16
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of ExecuTorch's own
+        from executorch.exir import to_edge_transform_and_lower
+
+        sample = torch.zeros(2 if free else 1, HEIGHT, WIDTH, 3, dtype=torch.uint8)
+        sizes = {0: torch.export.Dim("batch", min=1, max=4)} if free else None
+        program = torch.export.export(MeanColour(), (sample,), dynamic_shapes=(sizes,))
+        return bytes(to_edge_transform_and_lower(program).to_executorch().buffer)
+
+
 WRITERS: dict[str, tuple[str, Callable[[Path, int | str], None]]] = {
+    "coreml": (".mlpackage", write_coreml),
     "litert": (".tflite", write_litert),
     "onnx": (".onnx", write_onnx),
     "openvino": (".onnx", write_onnx),
+    "executorch": (".pte", write_executorch),
 }
 """Backend -> how the small network's file is called, and how it is written."""
 
