@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from torch import Tensor, nn
@@ -194,3 +196,49 @@ def test_a_module_is_run_image_by_image() -> None:
     inputs = [np.full((1, 4, 5, 3), value, np.uint8) for value in (10, 30)]
     found = parity.run_module(Halves(), inputs)
     np.testing.assert_array_equal(found, [[5, 5, 5], [15, 15, 15]])
+
+
+def probe(real: int) -> parity.Probe:
+    image = np.zeros((1, 2, 2, 3), np.uint8)
+    return parity.Probe([image] * real, {"black": image, "checker": image})
+
+
+def test_the_edge_set_is_held_apart_from_the_real_images() -> None:
+    expected = logits(12)
+    found = expected.copy()
+    found[11] *= 1.01  # 40 dB off, of the last generated image alone
+    limits = (parity.QUANTISED, (1.0, 30.0, 1.0))
+    hop = parity.hold("a -> b", probe(10), expected, found, *limits, lambda _inputs: nowhere())
+    assert (hop.images, hop.snr_db) == (10, 200.0)
+    assert hop.edges is not None
+    assert (hop.edges.images, hop.edges.tolerance.top1_agreement) == (2, 0.0)
+    assert 40 <= hop.edges.snr_db < 50
+
+
+def test_a_breach_on_the_edge_set_names_the_worst_image_and_carries_the_layers() -> None:
+    expected = logits(12)
+    found = expected.copy()
+    found[11] *= -1
+    layers = [LayerSnr("stem", 40.0, 0.1), LayerSnr("head", 8.0, 0.2), LayerSnr("last", 7.0, 0.2)]
+    seen: list[int] = []
+
+    def compare(inputs: Sequence[np.ndarray]) -> list[LayerSnr]:
+        seen.append(len(inputs))
+        return layers
+
+    limits = (parity.EXACT, (1.0, 5.0, 1.0))
+    with pytest.raises(parity.HopError) as caught:
+        parity.hold("a -> b", probe(10), expected, found, *limits, compare)
+    message = str(caught.value)
+    assert "the hop 'a -> b' fails on generated images (worst: checker): SNR" in message
+    assert "no single layer diverges alone; the largest fall is at head: SNR 8.0 dB" in message
+    assert (caught.value.hop, caught.value.layers, seen) == ("a -> b", tuple(layers), [2])
+
+
+def test_the_worst_rows_come_first() -> None:
+    expected = logits(6)
+    found = expected.copy()
+    for row, factor in ((4, 0.5), (1, 0.9), (2, 0.99)):
+        found[row] *= factor
+    assert parity.worst(expected, found)[:3] == [4, 1, 2]
+    assert len(parity.worst(expected, found)) == parity.FEW

@@ -6,6 +6,7 @@ file; the slow ones by the compilers and runtimes themselves.
 """
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, fx, nn
-from torch.export import ExportedProgram
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from edgekit.device import golden
@@ -23,12 +23,11 @@ from edgekit.device.image import prepare
 from edgekit.device.session import open_session
 from edgekit.errors import ParityError
 from edgekit.lower import build as building
-from edgekit.lower import calibrate, edges, export, network, packaged, prove
+from edgekit.lower import calibrate, edges, export, network, packaged, parity, prove
 from edgekit.lower.build import build
 from edgekit.lower.calibrate import Images
 from edgekit.lower.load import load_network
 from edgekit.lower.network import CameraInput, Network
-from edgekit.lower.parity import Probe
 from edgekit.lower.plan import Plan, Request, make_plan
 from edgekit.lower.untrained import settle
 from edgekit.manifest import Hop
@@ -198,14 +197,14 @@ def groups_the_other_way(module: fx.GraphModule) -> None:
 
 
 def another_zero_point(layer: str) -> Fault:
-    """What a layer gives is read as if it were stored with another zero point: uint8 for int8."""
+    """What a layer gives is stored with another zero point: a half of its range is cut off."""
 
     def fault(module: fx.GraphModule) -> None:
         found = {x.name: x.node for x in export.layers(module.graph)}
-        node = next(found[name] for name in found if name.startswith(layer))
+        node: Any = next(found[name] for name in found if name.startswith(layer))
         assert node.target is quantized.dequantize_per_tensor.default
-        zero_point: Any = node.args[2]
-        node.args = (*node.args[:2], zero_point + 24, *node.args[3:])
+        for each in (node, node.args[0]):
+            each.args = (*each.args[:2], 0 if each.args[2] < -64 else -128, *each.args[3:])
         module.recompile()
 
     return fault
@@ -226,43 +225,42 @@ LOWERED: list[tuple[str, Fault, str, str]] = [
 ]
 HOP = {"fp32": "exported -> lowered", "int8": "quantised -> lowered"}
 NAMES = [f"{name}, {precision}" for name, _, precision, _ in LOWERED]
+TWICE = ("groups shuffled, int8", "bias dropped, int8")
+"""Also done by the runtimes themselves, below."""
 
 
-@dataclasses.dataclass
 class Ready:
-    """A network after the hops in torch."""
+    """A network after the hops in torch: what `prove` would lower, kept to be lowered wrongly."""
 
-    gate: Any
-    program: ExportedProgram
-    quantised: Any
-    logits: np.ndarray
-    spec: ModelSpec
+    def __init__(self, given: Network, precision: str, images: Images) -> None:
+        plan = by_torch(precision, nothing)
+        right = plan.compile
+
+        def compile(program: Any, spec: ModelSpec, options: Any, out: Path) -> Artifact:
+            self.program, self.spec = program, spec
+            return right(program, spec, options, out)
+
+        def keep(*given: Any) -> None:
+            self.last = signature.bind(*given)
+
+        signature = inspect.signature(prove._lowered)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(prove, "_lowered", keep)
+            patch.setattr(parity, "IMAGES", 6)
+            given_plan = dataclasses.replace(plan, compile=compile)
+            prove.prove(given_plan, given, images, Path("nowhere"), silent)
 
     def lower(self, plan: Plan, folder: Path) -> None:
         """The hop to a runtime."""
         artifact = prove._compile(plan, self.program, self.spec, folder)
-        prove._lowered(
-            *(self.gate, plan, self.program, self.spec, artifact, self.quantised, self.logits)
-        )
-
-
-def made_ready(given: Network, precision: str, images: Images) -> Ready:
-    plan = make_plan(Request("linux", precision=precision))
-    odd = dict(zip(edges.frames(), edges.images(given.image).inputs, strict=True))
-    gate = prove._Gate(Probe(images.first(6).inputs, odd), given.trained)
-    with prove._one_thread():
-        module, logits = prove._folded(gate, given)
-        program, logits = prove._exported(gate, module, export.example(given), logits)
-        hop = None
-        if precision == "int8":
-            program, hop, logits = prove._quantised(gate, plan, program, images, logits)
-    return Ready(gate, program, hop, logits, export.model_spec(given, plan.precision, "affine"))
+        changed = {**self.last.arguments, "plan": plan, "artifact": artifact, "spec": self.spec}
+        prove._lowered(**changed)
 
 
 @pytest.fixture(scope="module")
 def ready(groups: Network, images: Images) -> Mapping[str, Ready]:
     """By precision."""
-    return {precision: made_ready(groups, precision, images) for precision in ("fp32", "int8")}
+    return {precision: Ready(groups, precision, images) for precision in HOP}
 
 
 def assert_refused(refused: pytest.ExceptionInfo[ParityError], hop: str, layer: str) -> None:
@@ -278,7 +276,13 @@ def test_without_a_fault_nothing_is_refused(
     ready[precision].lower(by_torch(precision, nothing), tmp_path)
 
 
-@pytest.mark.parametrize(("_name", "fault", "precision", "layer"), LOWERED, ids=NAMES)
+@pytest.mark.parametrize(
+    ("_name", "fault", "precision", "layer"),
+    [
+        pytest.param(*case, marks=[pytest.mark.slow] if name in TWICE else [], id=name)
+        for case, name in zip(LOWERED, NAMES, strict=True)
+    ],
+)
 def test_a_fault_of_a_compiler_is_refused(
     ready: Mapping[str, Ready], _name: str, fault: Fault, precision: str, layer: str, tmp_path: Path
 ) -> None:
@@ -288,14 +292,11 @@ def test_a_fault_of_a_compiler_is_refused(
 
 
 RUNTIMES = [
-    ("linux", "fp32", "channels swapped"),
     ("linux", "fp32", "normalisation doubled"),
-    ("linux", "fp32", "wrong padding"),
     ("linux", "int8", "NHWC for NCHW"),
-    ("linux", "int8", "bias dropped"),
+    ("linux", "int8", "wrong zero point"),
     ("raspberry-pi", "fp32", "wrong padding"),
     ("raspberry-pi", "fp32", "groups shuffled"),
-    ("raspberry-pi", "int8", "normalisation missing"),
     ("raspberry-pi", "int8", "bias dropped"),
     ("raspberry-pi", "int8", "wrong zero point"),
 ]
@@ -320,11 +321,10 @@ def real(shared: Path) -> Mapping[str, Ready]:
     weights = shared / "weights" / "mobilenet_v2_imagenet.safetensors"
     network = load_network("mobilenet_v2", str(weights), image=image)
     photographs = calibrate.from_folder(shared / "images" / "fullsize", image, 32)
-    return {precision: made_ready(network, precision, photographs) for precision in HOP}
+    return {precision: Ready(network, precision, photographs) for precision in HOP}
 
 
 REAL: list[tuple[str, Fault, str, str]] = [
-    ("channels swapped", swapped_channels, "fp32", "normalise (conv)"),
     (
         "bias dropped",
         without_bias("network.features.9.conv.2"),
@@ -332,7 +332,6 @@ REAL: list[tuple[str, Fault, str, str]] = [
         "network.features.9.conv.2",
     ),
     ("wrong padding", padded_on_one_side, "int8", "network.features.0.0 (conv)"),
-    ("NHWC for NCHW", taken_for_planes, "int8", "normalise (conv)"),
     (
         "wrong zero point",
         another_zero_point("network.features.3.conv.0.0"),
@@ -362,7 +361,7 @@ def test_fp16_that_overflows_is_refused_at_its_layer(
         for name, factor in (("stem.0", 1e5), ("spread.0", 1e-5)):
             module.get_parameter(f"{name}.weight").mul_(factor)
         module.get_parameter("stem.0.bias").mul_(1e5)
-    large = made_ready(dataclasses.replace(groups, module=module), "fp32", images)
+    large = Ready(dataclasses.replace(groups, module=module), "fp32", images)
     large.spec = dataclasses.replace(large.spec, precision="fp16")
     with pytest.raises(ParityError) as refused:
         large.lower(by_the_runtime("linux", "fp16", nothing), tmp_path)
@@ -458,7 +457,7 @@ def test_a_fault_in_the_quantiser_is_refused_on_the_edge_set_alone(
         after(module, node, aten.clamp.default, 0, 254)
 
     plain = Images(images.frames, tuple(np.minimum(x, 250) for x in images.inputs), "dim")
-    ready = made_ready(groups, "fp32", plain)
+    ready = Ready(groups, "fp32", plain)
     with pytest.raises(ParityError, match=r"on generated images \(worst: "):
         ready.lower(by_torch("fp32", dim), tmp_path)
 
