@@ -31,6 +31,7 @@ _QUESTIONS = {
     "onnxruntime": "import os; os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1'); "
     "import onnxruntime; print(*onnxruntime.get_available_providers())",
     "ai_edge_litert": "import ai_edge_litert.interpreter",
+    "executorch": "import torch, executorch.extension.pybindings._C",
     # Its converter, imported with it, sends telemetry: see targets/openvino/runtime.py.
     "openvino": "sys.modules['openvino.tools.ovc'] = None; import openvino",
 }
@@ -142,15 +143,15 @@ def _needs(backend: str, half: str) -> tuple[str, ...] | None:
 def _imports(path: Path) -> set[str]:
     """Top names of the third-party packages that a file of a backend and its neighbours import."""
     found: set[str] = set()
-    waiting, seen = [path], {path}
+    waiting, seen, root = [path], {path}, path.parent.parent
     while waiting:
         for module in _imported(waiting.pop()):
             top, *rest = module.split(".")
-            if top == "targets" and len(rest) > 1:
-                neighbour = plugins.backend_folder(rest[0]) / f"{rest[1]}.py"
-                if neighbour.is_file() and neighbour not in seen:
-                    seen.add(neighbour)
-                    waiting.append(neighbour)
+            if top == "targets":
+                parts = [root.joinpath(*rest[:n]).with_suffix(".py") for n in (1, 2, 3)]
+                near = {part for part in parts if part.is_file()} - seen
+                seen |= near
+                waiting += near
             elif top not in plugins.OURS and top not in sys.stdlib_module_names:
                 found.add(top)
     return found

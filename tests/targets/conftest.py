@@ -2,7 +2,6 @@
 
 import gc
 import warnings
-import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path

@@ -1,0 +1,132 @@
+"""ExportedProgram -> one `.pte` file, by ExecuTorch.
+
+Every file takes uint8 `image` and gives float32 `logits`, by order: a `.pte` has no names. fp16
+computes in float16. The input's memory is not the file's own: the caller's is read where it lies.
+"""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from edgekit.errors import MissingPackage, SpecError
+from edgekit.spec import Artifact, ModelSpec
+from edgekit.spec import Options as Given
+from targets import weights
+from targets.executorch import delegation, front, half
+
+HOLDS = "ExecuTorch holds Python's lock while it runs: a capture thread wants a process of its own"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The `[options]` of a target whose backend is `executorch`."""
+
+    partitioner: Literal["xnnpack", "coreml"] = "xnnpack"
+    """`coreml`: for Apple's devices; built on macOS, where it can be proven."""
+
+
+def compile(
+    program: torch.export.ExportedProgram, spec: ModelSpec, options: Given, out: Path
+) -> Artifact:
+    """Write `out/model.pte`.
+
+    Raises:
+        SpecError: ExecuTorch refused the program, or an option is unknown.
+        MissingPackage: executorch is not installed.
+    """
+    chosen = _options(options)
+    if chosen.partitioner == "coreml" and "CoreMLBackend" not in _delegates():
+        raise SpecError(
+            "partitioner = 'coreml' makes a file that runs on Apple's systems alone, so this build "
+            "could not be proven here: build on macOS, or take partitioner = 'xnnpack', which runs "
+            "on every CPU, or the backend coreml"
+        )
+    try:
+        ready = _prepare(program, spec)
+        with delegation.reasons() as refusals, half.weights_as_given():
+            edge = _lower(ready, chosen, spec)
+        name = {"xnnpack": "XNNPACK", "coreml": "Core ML"}[chosen.partitioner]
+        note = delegation.account(name, edge.exported_program().graph_module, refusals)
+        content = _serialise(edge)
+    except Exception as cause:  # ExecuTorch raises many kinds
+        lines = str(cause).strip().splitlines() or [type(cause).__name__]
+        raise SpecError(f"ExecuTorch cannot lower this network: {lines[0]}") from cause
+    path = out / "model.pte"
+    path.write_bytes(content)
+    return Artifact(path, (note, HOLDS))
+
+
+def _options(given: Given) -> Options:
+    for name, value in given.items():
+        if name != "partitioner" or value not in ("xnnpack", "coreml"):
+            raise SpecError(
+                f"[options] {name} = {value!r} is not an option of the backend executorch; "
+                "valid is partitioner = 'xnnpack' or 'coreml'"
+            )
+    return Options(**given)  # type: ignore[arg-type]
+
+
+def _delegates() -> list[str]:
+    try:
+        from executorch.extension.pybindings import _C
+    except ImportError as error:
+        raise MissingPackage("executorch", "host", "building for ExecuTorch") from error
+    return list(_C._get_registered_backend_names())
+
+
+def _prepare(program: torch.export.ExportedProgram, spec: ModelSpec) -> Any:
+    # A copy: the module shares its parameters with the program, which is not ours to change.
+    module = copy.deepcopy(program.module(check_guards=False))
+    weights.fold(module)
+    front.cast_first(module)
+    front.keep_axes(module)
+    front.free_outputs(module)
+    if spec.precision == "fp16":
+        half.halve(module)
+    sample = torch.zeros(spec.input.shape, dtype=torch.uint8)
+    return torch.export.export(module, (sample,))
+
+
+def _lower(program: torch.export.ExportedProgram, chosen: Options, spec: ModelSpec) -> Any:
+    try:
+        from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
+    except ImportError as error:
+        raise MissingPackage("executorch", "host", "building for ExecuTorch") from error
+    partitioner = _xnnpack() if chosen.partitioner == "xnnpack" else _coreml(spec)
+    return to_edge_transform_and_lower(
+        program,
+        partitioner=[partitioner],
+        # Operators outside of core ATen are taken as long as there is a kernel for them.
+        compile_config=EdgeCompileConfig(_check_ir_validity=False),
+    )
+
+
+def _xnnpack() -> Any:
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+
+    return XnnpackPartitioner()
+
+
+def _coreml(spec: ModelSpec) -> Any:
+    import coremltools
+    from executorch.backends.apple.coreml.compiler import CoreMLBackend
+    from executorch.backends.apple.coreml.partition import CoreMLPartitioner
+
+    kinds = coremltools.precision
+    specs = CoreMLBackend.generate_compile_specs(
+        minimum_deployment_target=coremltools.target.iOS17,
+        compute_precision=kinds.FLOAT16 if spec.precision == "fp16" else kinds.FLOAT32,
+    )
+    return CoreMLPartitioner(compile_specs=specs)
+
+
+def _serialise(edge: Any) -> bytes:
+    from executorch.exir import ExecutorchBackendConfig
+    from executorch.exir.passes import MemoryPlanningPass
+
+    planning = MemoryPlanningPass(alloc_graph_input=False)
+    made = edge.to_executorch(ExecutorchBackendConfig(memory_planning_pass=planning))
+    return bytes(made.buffer)
