@@ -26,7 +26,7 @@ from pathlib import Path
 from types import FrameType
 
 from edgekit.errors import InputError, StorageError
-from edgekit.manifest import MANIFEST, REPORT, folders
+from edgekit.manifest import MANIFEST, UNHASHED, folders
 
 try:
     import fcntl
@@ -104,7 +104,7 @@ def _foreign(out: Path) -> str:
     try:
         manifest = json.loads((out / MANIFEST).read_bytes())
         paths = {str(entry["path"]) for entry in manifest["files"]}
-        known = {*paths, *folders(paths), MANIFEST, REPORT} if manifest["schema"] else set()
+        known = {*paths, *folders(paths), MANIFEST, *UNHASHED} if manifest["schema"] else set()
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return MANIFEST  # someone else's manifest.json
     return next((name for name in found if name not in known), "")
