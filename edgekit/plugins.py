@@ -105,6 +105,23 @@ def placer(name: str) -> Place:
     return cast(Place, module.place)
 
 
+def batch_backends() -> tuple[str, ...]:
+    """Backends whose files can take any number of images: those with a `batch.py`."""
+    return _with("batch.py")
+
+
+def batch_runner(name: str) -> Callable[[Path, Any], Any]:
+    """How a backend's file is run on several images: `run_batch` of `targets/<name>/batch.py`.
+
+    Raises:
+        UnknownName: no such backend, or one whose files have fixed shapes.
+        MissingPackage: its runtime is not installed.
+    """
+    _known("backend with a free batch", name, batch_backends())
+    module = _import(f"targets.{name}.batch", name, f"running several images on '{name}'")
+    return cast(Callable[[Path, Any], Any], module.run_batch)
+
+
 def architectures() -> tuple[str, ...]:
     """Names of the network builders that the files in `architectures/` state in `__all__`."""
     return _sorted(_builders())

@@ -79,6 +79,10 @@ def build(
         bool,
         typer.Option("--no-fallback", help="Refuse what the accelerator does not take in full."),
     ] = False,
+    dynamic: Annotated[
+        str,
+        typer.Option(metavar="batch", help="Let the model file take any number of images (onnx)."),
+    ] = "",
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
 ) -> None:
     """Build a bundle: export, quantise, compile, and refuse it unless it matches the network."""
@@ -105,6 +109,7 @@ def build(
         out=out,
         force=force,
         no_fallback=no_fallback,
+        dynamic=dynamic,
     )
     made = build(request, lambda line: print(line, file=sys.stderr, flush=True))
     for hop in made.manifest.parity:

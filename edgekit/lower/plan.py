@@ -8,6 +8,8 @@ from pathlib import Path
 
 from edgekit import plugins
 from edgekit.errors import InputError, UnknownName
+from edgekit.lower import dynamic
+from edgekit.lower.dynamic import Dynamic
 from edgekit.lower.network import Argument
 from edgekit.lower.quantise import USUAL, Ptq
 from edgekit.spec import (
@@ -47,6 +49,8 @@ class Request:
     force: bool = False
     no_fallback: bool = False
     """Refuse a model of which the target's accelerator does not take all."""
+    dynamic: str = ""
+    """`batch`: the model file takes any number of images; the bundle's session takes one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class Plan:
     options: dict[str, str | int | float | bool]
     session: SessionOptions
     ptq: Ptq
+    dynamic: Dynamic = ""
 
 
 def make_plan(request: Request) -> Plan:
@@ -87,6 +92,7 @@ def make_plan(request: Request) -> Plan:
         options={**(options or {}), **(request.options or {})},
         session=session,
         ptq=request.ptq,
+        dynamic=dynamic.check(request.dynamic, name, session.providers),
     )
 
 

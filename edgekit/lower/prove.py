@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 
+from edgekit import plugins
 from edgekit.errors import ParityError, StorageError
-from edgekit.lower import edges, export, parity, reference, refusal, taps, tracing
+from edgekit.lower import dynamic, edges, export, parity, reference, refusal, taps, tracing
 from edgekit.lower.calibrate import Images
 from edgekit.lower.canonical import canonical
 from edgekit.lower.equalise import equalise
@@ -140,7 +141,8 @@ def prove(
         program = _int8(plan, evened, images, budget, say)
         logits = _quantised(gate, evened, program.program, logits)
     say(f"compiling for {plan.target.backend}")
-    artifact = _compile(plan, program.program, spec, folder)
+    ready = dynamic.free_batch(program.program) if plan.dynamic else program.program
+    artifact = _compile(plan, ready, spec, folder)
     _lowered(gate, plan, program, spec, artifact, logits)
     return Proof(artifact, tuple(gate.hops), gate.layers, exported, program.notes)
 
@@ -240,6 +242,10 @@ def _lowered(
     with closing(loaded) as session:
         _check_specs(session, spec)
         found = parity.run_session(session, gate.probe.inputs)
+        if plan.dynamic:
+            run = plugins.batch_runner(plan.target.backend)
+            real, precision = gate.probe.real, plan.precision
+            together = dynamic.hold_batch(run, session, artifact.model, real, precision)
 
     def lower(wide: ExportedProgram, folder: Path) -> Session:
         return plan.load(_compile(plan, wide, spec, folder).model, plan.session)
@@ -254,6 +260,8 @@ def _lowered(
     edge_limits = parity.lowered_edges(plan.precision, quantised, lowered.same)
     before = "quantised" if int8 else "exported"
     gate.hold(f"{before} -> lowered", (expected, found), limits, edge_limits, layers)
+    if plan.dynamic:
+        gate.hops.append(together)
 
 
 def _check_specs(session: Session, spec: ModelSpec) -> None:

@@ -11,11 +11,15 @@ from typing import Literal
 
 import onnx
 import torch
-from torch import fx
+from torch.export import Dim
 
 from edgekit.errors import SpecError
 from edgekit.spec import Artifact, ModelSpec
+from targets import weights
 from targets.onnx import passes, tensorrt
+
+BATCH = "batch"
+"""The name of the first axis where it is free; `session` knows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ def lower(
         model = passes.to_fp16(model)
     try:
         onnx.checker.check_model(model, full_check=True)
-    except onnx.checker.ValidationError as cause:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as cause:
         raise SpecError(f"the exported ONNX graph is not valid: {cause}") from cause
     return model
 
@@ -75,7 +79,9 @@ def notes(program: torch.export.ExportedProgram) -> tuple[str, ...]:
     """What a reader should know of the graph: the shuffles, which stay transposes."""
     shuffle = torch.ops.aten.channel_shuffle.default
     shuffles = sum(node.target is shuffle for node in program.graph.nodes)
-    return (f"channel shuffles: {shuffles}, a transpose each",) if shuffles else ()
+    free = "the batch is free: the file takes (batch, height, width, 3), a session one image"
+    said = {f"channel shuffles: {shuffles}, a transpose each": shuffles}
+    return tuple(text for text, holds in {**said, free: program.range_constraints}.items() if holds)
 
 
 def _options(given: Mapping[str, str | int | float | bool]) -> Options:
@@ -90,11 +96,13 @@ def _options(given: Mapping[str, str | int | float | bool]) -> Options:
 
 
 def _export(program: torch.export.ExportedProgram, spec: ModelSpec, opset: int) -> onnx.ModelProto:
-    sample = torch.zeros(spec.input.shape, dtype=torch.uint8)
+    free = bool(program.range_constraints)  # the batch: there is no other free axis
+    sample = torch.zeros((2 if free else 1, *spec.input.shape[1:]), dtype=torch.uint8)
     if spec.precision == "int8":
         module = program.module(check_guards=False)
-        _fold_weights(module)
-        program = torch.export.export(module, (sample,))
+        weights.fold(module)
+        shapes = ({0: Dim(BATCH, min=1)},) if free else None
+        program = torch.export.export(module, (sample,), dynamic_shapes=shapes)
     count = len(program.graph_signature.user_outputs)
     names = [spec.output.name, *(f"{spec.output.name}_{n}" for n in range(1, count))]
     try:
@@ -112,29 +120,7 @@ def _export(program: torch.export.ExportedProgram, spec: ModelSpec, opset: int) 
         lines = str(cause).strip().splitlines() or [type(cause).__name__]
         raise SpecError(f"torch.onnx cannot export this network: {lines[0]}") from cause
     assert exported is not None
-    return exported.model_proto
-
-
-def _fold_weights(module: fx.GraphModule) -> None:
-    """quantize_per_channel(weight) -> the int8 weight itself."""
-    quantize = torch.ops.quantized_decomposed.quantize_per_channel.default
-    for node in [n for n in module.graph.nodes if n.target is quantize]:
-        arguments = [_constant(module, a) if isinstance(a, fx.Node) else a for a in node.args]
-        name = f"{str(node.args[0].target).replace('.', '_')}_int8"
-        module.register_buffer(name, quantize(*arguments))
-        with module.graph.inserting_before(node):
-            folded = module.graph.get_attr(name)
-        folded.meta = dict(node.meta)
-        node.replace_all_uses_with(folded)
-        module.graph.erase_node(node)
-    module.graph.eliminate_dead_code()
-    module.recompile()
-
-
-def _constant(module: fx.GraphModule, node: fx.Node) -> torch.Tensor:
-    assert node.op == "get_attr", f"{node} is not a constant"
-    value: object = module
-    for part in str(node.target).split("."):
-        value = getattr(value, part)
-    assert isinstance(value, torch.Tensor)
-    return value.detach()
+    model: onnx.ModelProto = exported.model_proto  # made anew at each look
+    if free:
+        passes.name_batch(model, BATCH)
+    return model

@@ -21,6 +21,16 @@ def strip_metadata(model: ModelProto) -> None:
     graph.name = "edgekit"
 
 
+def name_batch(model: ModelProto, name: str) -> None:
+    """Give the free first axis of every tensor its `name`: torch numbers such axes."""
+    symbol = model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    graph = model.graph
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param == symbol:
+                axis.dim_param = name
+
+
 PADDED = ("Conv", "MaxPool", "AveragePool")
 
 

@@ -12,6 +12,8 @@ from edgekit.errors import BundleError, EdgekitError, MissingPackage, SpecError
 from edgekit.spec import Fill, SessionOptions, TensorSpec
 from targets.onnx.providers import CPU, Provider, choose, refusal
 
+BATCH = "batch"
+"""The name of the first axis where it is free."""
 _DTYPES = {"float": "float32", "double": "float64"}
 
 
@@ -138,12 +140,14 @@ def _bind(
 
 
 def _spec(node: Any) -> TensorSpec:
-    if not all(isinstance(size, int) and size > 0 for size in node.shape):
+    """A batch that is free (`--dynamic batch`) is one image here."""
+    shape = [1, *node.shape[1:]] if node.shape[:1] == [BATCH] else node.shape
+    if not all(isinstance(size, int) and size > 0 for size in shape):
         raise SpecError(
             f"'{node.name}' has no fixed shape: {node.shape}; build the model with static shapes"
         )
     kind = node.type.removeprefix("tensor(").removesuffix(")")
-    return TensorSpec(node.name, tuple(node.shape), _DTYPES.get(kind, kind))
+    return TensorSpec(node.name, tuple(shape), _DTYPES.get(kind, kind))
 
 
 def _line(error: Exception) -> str:
