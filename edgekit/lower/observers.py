@@ -29,7 +29,7 @@ from torchao.quantization.pt2e.quantizer.quantizer import (
 from edgekit.spec import Scheme
 
 Observer: TypeAlias = Literal["auto", "minmax", "histogram", "percentile", "mse"]
-"""`auto`: `minmax`, or `histogram` for symmetric activations and for networks with swish."""
+"""`auto`: `minmax`; `mse` for symmetric activations, `histogram` for networks with swish."""
 
 OUTSIDE = 1e-4
 """Share of the values that `percentile` leaves out at each end."""

@@ -136,8 +136,9 @@ class EdgeQuantizer(Quantizer):
         """
         if self.wanted.observer != "auto":
             return self.wanted.observer
-        searched = self.scheme == "symmetric" or any(_is_swish(node) for node in graph.nodes)
-        return "histogram" if searched else "minmax"
+        if self.scheme == "symmetric":
+            return "mse"
+        return "histogram" if any(_is_swish(node) for node in graph.nodes) else "minmax"
 
     def _annotate_convolution(self, node: fx.Node) -> None:
         source, weight = node.args[0], node.args[1]
