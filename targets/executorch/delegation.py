@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import fx
 
-CAST = "XNNPACK does not turn uint8 into float"
+CAST = "no delegate turns uint8 into float"
 """The one reason that needs no asking: the camera's pixels."""
 
 

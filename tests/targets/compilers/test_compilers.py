@@ -16,14 +16,9 @@ from edgekit.lower.network import Network
 from edgekit.spec import PRECISIONS, Precision, TensorSpec
 
 Lower = Callable[..., Any]
-SLOW = {"executorch"}
-"""Lowering takes these 10 s and more for each file."""
-BACKENDS = [
-    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
-    for name in plugins.backends()
-]
-SLOW = {"coreml"}
-"""Backends whose compilers take long: converted in a process of their own."""
+BACKENDS = plugins.backends()
+SLOW = {"coreml", "executorch"}
+"""Backends whose compilers take 10 s and more for each file."""
 SNR = {"fp32": 80.0, "fp16": 40.0, "int8": 20.0}
 """dB against the torch program that was lowered."""
 
