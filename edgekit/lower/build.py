@@ -20,7 +20,8 @@ from edgekit.lower.network import Network
 from edgekit.lower.packaged import answers, packaged
 from edgekit.lower.parity import HopError
 from edgekit.lower.plan import Plan, Request, make_plan
-from edgekit.lower.prove import Proof, Say, prove
+from edgekit.lower.prepare import Say
+from edgekit.lower.prove import Proof, prove
 from edgekit.lower.report_data import Explained
 from edgekit.lower.sensitivity import read_budget
 from edgekit.manifest import SCHEMA, Golden, Manifest, Provenance

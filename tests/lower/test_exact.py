@@ -16,10 +16,10 @@ from edgekit import plugins
 from edgekit.lower import export, parity
 from edgekit.lower.canonical import canonical
 from edgekit.lower.exact import LARGEST_BIAS, at_least, at_most, doubts, is_exact
+from edgekit.lower.gate import quiet
 from edgekit.lower.integer import CONVOLUTIONS, get_constant
 from edgekit.lower.network import Network
 from edgekit.lower.pairs import QUANTIZE, maker_of, result_of, scale_of, weights_of
-from edgekit.lower.prove import _quiet
 from edgekit.lower.quantise import quantise
 from edgekit.spec import ImageSpec, SessionOptions
 
@@ -120,7 +120,7 @@ def test_a_sum_is_on_one_scale(quantised: ExportedProgram) -> None:
 
 def lowered(program: ExportedProgram, network: Network, backend: str, folder: Path) -> np.ndarray:
     spec = export.model_spec(network, "int8", "affine")
-    with _quiet():
+    with quiet():
         made = plugins.compiler(backend)(program, spec, {}, folder)
     session = plugins.loader(backend)(made.model, SessionOptions(threads=1))
     images = np.random.default_rng(0).integers(0, 256, (6, *spec.input.shape), np.uint8)

@@ -18,7 +18,7 @@ from torch.export import ExportedProgram
 from edgekit import plugins
 from edgekit.errors import ParityError, StorageError
 from edgekit.lower import build as building
-from edgekit.lower import export, prove
+from edgekit.lower import export, prepare
 from edgekit.lower.build import build
 from edgekit.lower.network import Network
 from edgekit.lower.parity import HopError
@@ -187,7 +187,7 @@ def test_a_faulty_quantiser_is_caught(tmp_path: Path, monkeypatch: pytest.Monkey
         rolled("network.project.0")(module)
         return right(module, *rest)
 
-    monkeypatch.setattr(prove, "quantise", wrong)
+    monkeypatch.setattr(prepare, "quantise", wrong)
     message = refused(tmp_path, dataclasses.replace(ONNX, precision="int8"))
     assert_located(message, "exported -> quantised", "network.project.0 (conv)")
 

@@ -6,7 +6,6 @@ file; the slow ones by the compilers and runtimes themselves.
 """
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -23,12 +22,15 @@ from edgekit.device.image import prepare
 from edgekit.device.session import open_session
 from edgekit.errors import ParityError
 from edgekit.lower import build as building
-from edgekit.lower import calibrate, edges, export, network, packaged, parity, prove
+from edgekit.lower import calibrate, edges, export, network, packaged, parity
 from edgekit.lower.build import build
 from edgekit.lower.calibrate import Images
 from edgekit.lower.load import load_network
 from edgekit.lower.network import CameraInput, Network
 from edgekit.lower.plan import Plan, Request, make_plan
+from edgekit.lower.prepare import prepare as prepare_program
+from edgekit.lower.prove import Proof, prove
+from edgekit.lower.prove import lower as lower_program
 from edgekit.lower.untrained import settle
 from edgekit.manifest import Hop
 from edgekit.spec import Artifact, Fill, ImageSpec, ModelSpec, TensorSpec
@@ -230,31 +232,16 @@ TWICE = ("groups shuffled, int8", "bias dropped, int8")
 
 
 class Ready:
-    """A network after the hops in torch: what `prove` would lower, kept to be lowered wrongly."""
+    """A network after the hops in torch, kept to be lowered wrongly."""
 
     def __init__(self, given: Network, precision: str, images: Images) -> None:
-        plan = by_torch(precision, nothing)
-        right = plan.compile
-
-        def compile(program: Any, spec: ModelSpec, options: Any, out: Path) -> Artifact:
-            self.program, self.spec = program, spec
-            return right(program, spec, options, out)
-
-        def keep(*given: Any) -> None:
-            self.last = signature.bind(*given)
-
-        signature = inspect.signature(prove._lowered)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(prove, "_lowered", keep)
             patch.setattr(parity, "IMAGES", 6)
-            given_plan = dataclasses.replace(plan, compile=compile)
-            prove.prove(given_plan, given, images, Path("nowhere"), silent)
+            self.prepared = prepare_program(by_torch(precision, nothing), given, images, silent)
 
     def lower(self, plan: Plan, folder: Path) -> None:
         """The hop to a runtime."""
-        artifact = prove._compile(plan, self.program, self.spec, folder)
-        changed = {**self.last.arguments, "plan": plan, "artifact": artifact, "spec": self.spec}
-        prove._lowered(**changed)
+        lower_program(self.prepared, plan, folder, silent)
 
 
 @pytest.fixture(scope="module")
@@ -361,17 +348,16 @@ def test_fp16_that_overflows_is_refused_at_its_layer(
         for name, factor in (("stem.0", 1e5), ("spread.0", 1e-5)):
             module.get_parameter(f"{name}.weight").mul_(factor)
         module.get_parameter("stem.0.bias").mul_(1e5)
-    large = Ready(dataclasses.replace(groups, module=module), "fp32", images)
-    large.spec = dataclasses.replace(large.spec, precision="fp16")
+    large = Ready(dataclasses.replace(groups, module=module), "fp16", images)
     with pytest.raises(ParityError) as refused:
         large.lower(by_the_runtime("linux", "fp16", nothing), tmp_path)
     assert_refused(refused, "exported -> lowered", "network.stem.0 (conv)")
     assert "SNR -200.0 dB" in str(refused.value)
 
 
-def whole(given: Network, images: Images, tmp_path: Path) -> prove.Proof:
+def whole(given: Network, images: Images, tmp_path: Path) -> Proof:
     few = images.first(6)
-    return prove.prove(by_torch("fp32", nothing), given, few, tmp_path, silent)
+    return prove(by_torch("fp32", nothing), given, few, tmp_path, silent)
 
 
 def epsilon(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Module:
