@@ -105,8 +105,10 @@ def _ways_out(plan: Plan, node: fx.Node | None) -> Iterable[str]:
         yield COMPLEX if _is_complex(node) else INSTEAD[_base(node)]
     target = plugins.target(plan.target.name)
     others = {target.backend, *(target.other or {})} - {plan.target.backend}
+    if not others and plan.target.backend != "onnx":
+        others = {"onnx"}  # takes most, and runs on any CPU
     if others:
-        yield f"or try another backend of {target.name}: --backend {' or '.join(sorted(others))}"
+        yield f"or try another backend: --backend {' or '.join(sorted(others))}"
     if plan.precision == "int8":
         yield "or --precision fp32, where it may be taken"
 

@@ -77,6 +77,8 @@ def test_ways_out(program: ExportedProgram) -> None:
     assert "--backend onnx" in said
     assert "--precision fp32" in said
     assert "litert" not in said.partition("--backend")[2]
+    plan = make_plan(Request("raspberry-pi"))
+    assert "--backend onnx" in str(refusal.refusal(plan, program, RuntimeError("what?")))
     said = raised(program, RuntimeError("complex64"), precision="fp32")
     assert "real matrices" in said
     assert "--precision" not in said
