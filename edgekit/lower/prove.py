@@ -86,7 +86,8 @@ def _lowered(gate: Gate, plan: Plan, prepared: Prepared, artifact: Artifact) -> 
         loaded = plan.load(artifact.model, plan.session)
     with closing(loaded) as session:
         _check_specs(session, spec)
-        found = parity.run_session(session, gate.probe.inputs)
+        with refusal.says_why(plan, program):
+            found = parity.run_session(session, gate.probe.inputs)
         if plan.dynamic:
             run = plugins.batch_runner(plan.target.backend)
             real, precision = gate.probe.real, plan.precision
@@ -103,7 +104,7 @@ def _lowered(gate: Gate, plan: Plan, prepared: Prepared, artifact: Artifact) -> 
     quantised = gate.hops[-1] if int8 else None
     limits = parity.lowered_limits(plan.precision, quantised, same=prepared.same)
     edge_limits = parity.lowered_edges(plan.precision, quantised, prepared.same)
-    before = "quantised" if int8 else "exported"
+    before = "exported" if plan.precision in ("fp32", "fp16") else "quantised"
     gate.hold(f"{before} -> lowered", (prepared.logits, found), limits, edge_limits, layers)
     if plan.dynamic:
         gate.hops.append(together)

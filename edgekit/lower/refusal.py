@@ -57,8 +57,8 @@ def says_why(plan: Plan, program: ExportedProgram) -> Iterator[None]:
     except (OSError, MissingPackage, StorageError):
         raise
     except EdgekitError as error:
-        if error.__cause__ is None:  # our own words already: an option, a target's rule
-            raise
+        if error.__cause__ is None and "aten" not in str(error):
+            raise  # our own words already: an option, a target's rule
         raise refusal(plan, program, error) from error
     except Exception as error:  # toolkits raise many kinds
         raise refusal(plan, program, error) from error
@@ -90,7 +90,7 @@ def culprit(graph: fx.Graph, words: str) -> fx.Node | None:
             text = pattern.format(**{key: re.escape(part) for key, part in parts.items()})
             if re.search(text, words):
                 return node
-    if re.search(r"complex", words, re.IGNORECASE):
+    if re.search(r"complex|_fft_", words, re.IGNORECASE):
         return next((node for node in theirs if _is_complex(node)), None)
     for trace, operators in TRACES.items():
         if re.search(rf"{re.escape(trace)}", words, re.IGNORECASE):

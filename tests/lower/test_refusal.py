@@ -51,6 +51,7 @@ def raised(program: ExportedProgram, error: Exception, **wanted: Any) -> str:
         ("Didn't find op for builtin opcode 'STABLEHLO_SORT'", "net.py:8", "topk"),
         ("Failed at node_topk: bad axis", "net.py:8", "topk"),
         ("'complex64' is not a type", "net.py:9", "fft_fft2"),
+        ("it has no kernel for aten::_fft_c2c.out", "net.py:9", "fft_fft2"),
         ("failed to legalize operation 'mhlo.convolution'", "net.py:10", "conv_transpose2d"),
     ],
 )
@@ -69,6 +70,7 @@ def test_they_are_found_in_the_cause_of_what_the_compiler_says(program: Exported
     said = raised(program, error)
     assert "net.py:8" in said
     assert "it failed" in said
+    assert "net.py:8" in raised(program, SpecError("it has no kernel for aten::topk.out"))
 
 
 def test_ways_out(program: ExportedProgram) -> None:
