@@ -1,9 +1,9 @@
 """Our int8 beside other quantisers' of the same float network: accuracy, and speed on one runtime.
 
-    python scripts/bench/quantisers.py DATA BUNDLES [-o build/bench]
+    python -m scripts.bench.quantisers DATA [--models build/accuracy] [-o build/bench]
 
-DATA is as for `accuracy.py`, and BUNDLES the folder that it built in: MobileNetV2's float and int8
-bundles are taken from there. ONNX Runtime's `quantize_static` and ai-edge-quantizer's static recipe
+DATA is as for `accuracy.py`, which is run before: MobileNetV2's float and int8 models are taken
+from where it left them. ONNX Runtime's `quantize_static` and ai-edge-quantizer's static recipe
 quantise our float models, with the defaults that their documentation recommends, on the same
 calibration images; Google's published int8 file stands beside them. All see the same pixels, in one
 run, and each runtime's models take turns at being timed.
@@ -17,14 +17,13 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import numpy as np
-from accuracy import PEER, answers, by_session, labelled
-from inference import noise, time_runs
 
-from edgekit import bundle as bundles
 from edgekit import plugins
-from edgekit.bundle import Bundle
 from edgekit.device.image import list_images, prepare, read_image
+from edgekit.lower.load import IMAGENET
 from edgekit.spec import ImageSpec, Session, SessionOptions
+from scripts.bench.accuracy import PEER, by_session, labelled
+from scripts.bench.inference import noise, time_runs
 
 ROUNDS, RUNS = 20, 10
 
@@ -37,7 +36,7 @@ def calibration(data: Path, image: ImageSpec) -> Iterator[np.ndarray]:
         yield out
 
 
-def by_onnxruntime(source: Bundle, inputs: Iterator[np.ndarray], out: Path) -> Path:
+def by_onnxruntime(source: Path, inputs: Iterator[np.ndarray], out: Path) -> Path:
     """`quantize_static`: Q/DQ, uint8 activations, int8 weights per channel, min-max."""
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -48,7 +47,7 @@ def by_onnxruntime(source: Bundle, inputs: Iterator[np.ndarray], out: Path) -> P
             return None if found is None else {"image": found}
 
     prepared = out / "prepared.onnx"
-    quant_pre_process(str(source.model), str(prepared))
+    quant_pre_process(str(source), str(prepared))
     made = out / "onnxruntime.onnx"
     quantize_static(
         str(prepared),
@@ -61,11 +60,11 @@ def by_onnxruntime(source: Bundle, inputs: Iterator[np.ndarray], out: Path) -> P
     return made
 
 
-def by_ai_edge_quantizer(source: Bundle, inputs: Iterator[np.ndarray], out: Path) -> Path:
+def by_ai_edge_quantizer(source: Path, inputs: Iterator[np.ndarray], out: Path) -> Path:
     """Its recipe `static_wi8_ai8`: int8 weights and activations."""
     from ai_edge_quantizer import quantizer, recipe
 
-    maker = quantizer.Quantizer(str(source.model), recipe.static_wi8_ai8())
+    maker = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
     ranges = maker.calibrate({"serving_default": ({"image": image} for image in inputs)})
     made = out / "ai-edge-quantizer.tflite"
     made.write_bytes(bytes(maker.quantize(ranges).quantized_model))
@@ -84,7 +83,7 @@ def rows(
             times[name] += time_runs(session, inputs[name], RUNS)
     ours = float(np.median(next(iter(times.values()))))
     for name, session in models.items():
-        found = answers(images, image, by_session(session))
+        found = by_session(session, images, image).argmax(1)
         found -= session.outputs[0].shape[-1] - 1000  # TensorFlow's background class
         right = (found == truth).mean() * 100
         p50 = float(np.median(times[name]))
@@ -96,24 +95,23 @@ def main() -> None:
     """Quantise, measure, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path, metavar="DATA")
-    parser.add_argument("bundles", type=Path, metavar="BUNDLES")
+    parser.add_argument("--models", type=Path, default=Path("build/accuracy"))
     parser.add_argument("-o", "--out", type=Path, default=Path("build/bench"))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     images = labelled(given.data)
     print(f"{datetime.date.today()}, {len(images)} labelled images, one thread\n")
     print("| runtime | quantised by | top-1 | p50 ms | ratio to ours |\n|---|---|---|---|---|")
-    for runtime, target, maker in (
-        ("litert", "raspberry-pi", by_ai_edge_quantizer),
-        ("onnx", "linux", by_onnxruntime),
+    for runtime, suffix, maker in (
+        ("litert", "tflite", by_ai_edge_quantizer),
+        ("onnx", "onnx", by_onnxruntime),
     ):
-        int8 = bundles.read(given.bundles / f"mobilenet_v2-{target}-{runtime}-int8")
-        fp32 = bundles.read(given.bundles / f"mobilenet_v2-{target}-{runtime}-fp32")
-        image = fp32.manifest.image
+        folder = given.models / "mobilenet_v2"
+        fp32 = folder / f"{runtime}-fp32" / f"model.{suffix}"
         files = {
-            "edgekit": int8.model,
+            "edgekit": folder / f"{runtime}-int8" / f"model.{suffix}",
             maker.__name__.removeprefix("by_"): maker(
-                fp32, calibration(given.data, image), given.out
+                fp32, calibration(given.data, IMAGENET), given.out
             ),
         }
         if runtime == "litert":
@@ -124,7 +122,7 @@ def main() -> None:
                 name: stack.enter_context(closing(load(file, SessionOptions(threads=1))))
                 for name, file in files.items()
             }
-            for row in rows(runtime, models, images, image):
+            for row in rows(runtime, models, images, IMAGENET):
                 print(row)
 
 
