@@ -10,6 +10,7 @@ are compared, pair by pair. Core ML runs in edgekit's interpreter off macOS: it 
 """
 
 import argparse
+import dataclasses
 import datetime
 import itertools
 import json
@@ -58,7 +59,8 @@ ROUNDS, RUNS = 8, 3
 
 def plan(backend: str, precision: Precision) -> Plan:
     """As `edgekit build` would, on one thread."""
-    return make_plan(Request(TARGETS[backend], backend=backend, precision=precision))
+    made = make_plan(Request(TARGETS[backend], backend=backend, precision=precision))
+    return dataclasses.replace(made, session=dataclasses.replace(made.session, threads=1))
 
 
 def measure(name: str, precision: Precision, size: int, calibration: Path | None) -> dict[str, Any]:
