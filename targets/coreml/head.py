@@ -29,6 +29,7 @@ def for_core_ml(
     _fold_weights(module)
     graph = module.graph
     _take_planes(graph)
+    _spell_shuffles(graph)
     _end(graph, probabilities)
     graph.set_codegen(fx.graph.CodeGen())  # plain: one tensor in, a tuple out
     graph.eliminate_dead_code()
@@ -68,6 +69,21 @@ def _permutes(node: fx.Node) -> bool:
 
 def _casts(node: fx.Node) -> bool:
     return node.target is aten.to.dtype and node.args[1] is torch.float32
+
+
+def _spell_shuffles(graph: fx.Graph) -> None:
+    """channel_shuffle(x, g) -> (n, g, c/g, h, w) -> (n, c/g, g, h, w), which coremltools knows."""
+    for node in [n for n in graph.nodes if n.target is aten.channel_shuffle.default]:
+        source, groups = node.args
+        n, c, *rest = (int(size) for size in source.meta["val"].shape)
+        with graph.inserting_before(node):
+            apart = graph.call_function(
+                aten.reshape.default, (source, [n, groups, c // groups, *rest])
+            )
+            swapped = graph.call_function(aten.transpose.int, (apart, 1, 2))
+            whole = graph.call_function(aten.reshape.default, (swapped, [n, c, *rest]))
+        node.replace_all_uses_with(whole)
+        graph.erase_node(node)
 
 
 def _end(graph: fx.Graph, probabilities: bool) -> None:

@@ -36,6 +36,15 @@ class SaysTheSameTwice(nn.Module):
         return planes, planes
 
 
+class Shuffles(nn.Module):
+    """(1, 6, H, W) in three groups; the camera's planes twice."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        planes = image.permute(0, 3, 1, 2).float()
+        found: Tensor = torch.ops.aten.channel_shuffle.default(torch.cat((planes, -planes), 1), 3)
+        return found
+
+
 def exported(module: nn.Module) -> ExportedProgram:
     return torch.export.export(module, (PIXELS,))
 
@@ -45,7 +54,7 @@ def kinds(program: ExportedProgram) -> Counter[str]:
     return Counter(str(node.target).removeprefix("aten.").partition(".")[0] for node in nodes)
 
 
-@pytest.mark.parametrize("module", [Camera(), ReadsTwice(), SaysTheSameTwice()])
+@pytest.mark.parametrize("module", [Camera(), ReadsTwice(), SaysTheSameTwice(), Shuffles()])
 def test_it_computes_the_same_of_an_images_planes(module: nn.Module) -> None:
     expected = module(PIXELS)
     expected = expected if isinstance(expected, tuple) else (expected,)
@@ -59,6 +68,11 @@ def test_it_computes_the_same_of_an_images_planes(module: nn.Module) -> None:
 def test_the_cameras_layout_and_type_are_gone() -> None:
     changed = kinds(for_core_ml(exported(Camera()), (1, 5, 7, 3), probabilities=False))
     assert changed == {"div": 1, "mean": 1}
+
+
+def test_a_shuffle_is_spelt_as_coremltools_knows_it() -> None:
+    changed = kinds(for_core_ml(exported(Shuffles()), (1, 5, 7, 3), probabilities=False))
+    assert "channel_shuffle" not in changed
 
 
 def test_no_two_outputs_are_one_node() -> None:
