@@ -12,8 +12,10 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
-Precision: TypeAlias = Literal["fp32", "fp16", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+Precision: TypeAlias = Literal["fp32", "fp16", "int8", "int8-weights", "int4-weights"]
+WEIGHT_ONLY: tuple[Precision, ...] = ("int8-weights", "int4-weights")
+"""Weights are stored as integers; activations and arithmetic are float."""
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", *WEIGHT_ONLY)
 
 Scheme: TypeAlias = Literal["affine", "symmetric"]
 """Activation quantisation: `affine` has a zero point, `symmetric` has zero point 0 (TensorRT).
@@ -127,7 +129,7 @@ class Target:
     options: Options | None = None
     """Compiler options of this target's backend."""
     other: Mapping[str, Other] | None = None
-    """Further backends that the device can run, by name: what `--backend` may say beside its own."""
+    """Further backends that the device can run, by name: what `--backend` may say, too."""
 
 
 @dataclass(frozen=True, slots=True)

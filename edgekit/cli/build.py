@@ -28,7 +28,11 @@ def build(
         typer.Option(metavar="NAME=VALUE", help="Of the backend's compiler; may be repeated."),
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="fp32, fp16 or int8; the target has a default.")
+        str | None,
+        typer.Option(
+            help="fp32, fp16 or int8, or weights alone: int8-weights, int4-weights; the target "
+            "has a default."
+        ),
     ] = None,
     weights: Annotated[
         str | None, typer.Option(metavar="FILE|NAME", help="A .safetensors file.")

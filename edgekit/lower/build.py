@@ -14,6 +14,7 @@ from edgekit import bundle
 from edgekit.bundle import Bundle
 from edgekit.errors import InputError, StorageError
 from edgekit.lower import calibrate, edges, export, parity, plot, report, report_data
+from edgekit.lower.bias import CORRECTED_ON
 from edgekit.lower.calibrate import Images
 from edgekit.lower.load import load_network
 from edgekit.lower.network import Network
@@ -25,7 +26,7 @@ from edgekit.lower.prove import Proof, prove
 from edgekit.lower.report_data import Explained
 from edgekit.lower.sensitivity import read_budget
 from edgekit.manifest import SCHEMA, Golden, Manifest, Provenance
-from edgekit.spec import ImageSpec
+from edgekit.spec import WEIGHT_ONLY, ImageSpec
 
 UNTRAINED = "random weights: to measure latency and memory with; its answers mean nothing"
 STORED_FOLDED = "the weights were stored with batch norm folded: the parity gate starts there"
@@ -159,7 +160,7 @@ def _manifest(
     folder: Path,
 ) -> Manifest:
     spec = export.model_spec(network, plan.precision, plan.target.scheme)
-    calibrated = plan.precision == "int8"
+    calibrated = _calibrated_on(plan, images)
     limits = parity.lowered_limits(plan.precision, None, network.trained)
     return Manifest(
         schema=SCHEMA,
@@ -183,13 +184,19 @@ def _manifest(
             architecture=network.name,
             arguments=network.arguments,
             checkpoint_sha256=network.checkpoint_sha256,
-            calibration_sha256=images.sha256 if calibrated else "",
-            calibration_images=len(images.inputs) if calibrated else 0,
+            calibration_sha256=calibrated.sha256 if calibrated else "",
+            calibration_images=len(calibrated.inputs) if calibrated else 0,
             parity_sha256=images.first(parity.IMAGES).sha256,
             tools=report.tool_versions(plan.target.backend),
         ),
         notes=_notes(network, proof),
     )
+
+
+def _calibrated_on(plan: Plan, images: Images) -> Images | None:
+    if plan.precision == "int8":
+        return images
+    return images.first(CORRECTED_ON) if plan.precision in WEIGHT_ONLY else None
 
 
 def _notes(network: Network, proof: Proof) -> tuple[str, ...]:

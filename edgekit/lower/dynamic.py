@@ -34,6 +34,8 @@ LIMITS: Mapping[Precision, parity.Limits] = {
     "fp32": parity.EXACT,
     "fp16": parity.LOWERED["fp16"],
     "int8": parity.SAME,
+    "int8-weights": parity.EXACT,
+    "int4-weights": parity.EXACT,
 }
 """The same file on the same machine: a kernel may add up in another order for several images."""
 

@@ -37,6 +37,8 @@ LOWERED: dict[Precision, Limits] = {
     "fp32": (1e-3, 70.0, 0.99),
     "fp16": (0.05, 30.0, 0.95),
     "int8": (0.5, 12.0, 0.6),
+    "int8-weights": (1e-3, 70.0, 0.99),
+    "int4-weights": (1e-3, 70.0, 0.99),
 }
 """Another runtime; of int8 the least that is asked, see `lowered_limits`."""
 SAME: Limits = (0.05, 40.0, 0.98)
@@ -51,6 +53,11 @@ more in the zoo."""
 EDGES_QUANTISED: Limits = (0.8, 3.0, 0.0)
 """The same on the edge set, whose activations calibration has not seen. Measured: 10 dB and 0.31 in
 MobileNetV2 with its published weights, 14 dB and more in the others."""
+WEIGHTS: dict[Precision, tuple[Limits, Limits]] = {
+    "int8-weights": ((0.3, 20.0, 0.8), (0.5, 12.0, 0.0)),
+    "int4-weights": ((0.8, 5.0, 0.5), (1.0, 2.0, 0.0)),
+}
+"""Float against integer weights, both in torch: on real images, and on the edge set."""
 MARGIN = 6.0
 """dB by which a lowered int8 program may be further from the quantised one than that is from float.
 Measured: right builds are 0 to 7 dB nearer, a dropped bias or permuted weights 15 to 30 dB off."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgekit import plugins
 from edgekit.errors import InputError, UnknownName
-from edgekit.lower import dynamic
+from edgekit.lower import dynamic, weight_only
 from edgekit.lower.dynamic import Dynamic
 from edgekit.lower.network import Argument
 from edgekit.lower.quantise import USUAL, Ptq
@@ -80,10 +80,11 @@ def make_plan(request: Request) -> Plan:
         other = (target.other or {}).get(name, Other(session=SessionOptions(session.threads)))
         scheme, session, options = other.scheme, other.session, other.options
     session = (
-        dataclasses.replace(session, fp16=precision != "fp32", int8=precision == "int8")
+        dataclasses.replace(session, fp16=precision in ("fp16", "int8"), int8=precision == "int8")
         if "TensorrtExecutionProvider" in session.providers
         else session
     )
+    weight_only.check(precision, name, session.providers)
     return Plan(
         target=dataclasses.replace(target, backend=name, scheme=scheme),
         precision=precision,

@@ -12,6 +12,7 @@ import torch
 from torch.export import ExportedProgram
 
 from edgekit.lower import edges, export, parity, reference, taps, tracing
+from edgekit.lower.bias import CORRECTED_ON
 from edgekit.lower.calibrate import Images
 from edgekit.lower.canonical import canonical
 from edgekit.lower.equalise import equalise
@@ -24,7 +25,8 @@ from edgekit.lower.plan import Plan
 from edgekit.lower.quantise import quantise
 from edgekit.lower.sensitivity import Budget, keep_within
 from edgekit.lower.taps import LayerSnr
-from edgekit.spec import ModelSpec
+from edgekit.lower.weight_only import quantise_weights
+from edgekit.spec import WEIGHT_ONLY, ModelSpec, Precision
 
 Say = Callable[[str], None]
 """Told what is being done, a line at a time."""
@@ -35,7 +37,7 @@ class Prepared:
     """What is handed to compilers, with its proof so far."""
 
     program: ExportedProgram
-    """Float, or int8."""
+    """Float, int8, or of integer weights."""
     exported: ExportedProgram
     """The float program, in one spelling; whatever the precision."""
     spec: ModelSpec
@@ -43,7 +45,8 @@ class Prepared:
     logits: np.ndarray
     """(N, classes), of the program on the gate's inputs."""
     notes: tuple[str, ...] = ()
-    """For people: of int8, what was kept in float, and where runtimes may round differently."""
+    """For people: of int8, what was kept in float, and where runtimes may round differently; of
+    integer weights, how many layers have which."""
     same: bool = False
     """Whether its integers are the same on every runtime."""
 
@@ -52,7 +55,7 @@ class Prepared:
 def prepare(
     plan: Plan, network: Network, images: Images, say: Say, budget: Budget | None = None
 ) -> Prepared:
-    """Fold, export and, for int8, quantise.
+    """Fold, export and, for integers, quantise.
 
     Args:
         plan: every choice made; of its backend nothing is used.
@@ -76,12 +79,18 @@ def prepare(
     module, logits = _folded(gate, network)
     say("exporting")
     exported, logits = _exported(gate, module, export.example(network), logits)
-    if plan.precision != "int8":
+    if plan.precision in ("fp32", "fp16"):
         return Prepared(exported, exported, spec, gate, logits)
     say("quantising")
+    if plan.precision in WEIGHT_ONLY:
+        tensors = [torch.from_numpy(tensor) for tensor in images.first(CORRECTED_ON).inputs]
+        with quiet():
+            stored = quantise_weights(exported, tensors, plan.precision)
+        logits = _quantised(gate, exported, stored.program, logits, plan.precision)
+        return Prepared(stored.program, exported, spec, gate, logits, stored.notes)
     evened = _evened(exported, images)
     program, kept = _int8(plan, evened, images, budget, say)
-    logits = _quantised(gate, evened, program, logits)
+    logits = _quantised(gate, evened, program, logits, plan.precision)
     found = doubts(program.graph)
     notes = _notes(kept, found)
     return Prepared(program, exported, spec, gate, logits, notes, same=not found)
@@ -153,15 +162,20 @@ def _notes(kept: Sequence[str], found: Sequence[str]) -> tuple[str, ...]:
 
 
 def _quantised(
-    gate: Gate, before: ExportedProgram, after: ExportedProgram, expected: np.ndarray
+    gate: Gate,
+    before: ExportedProgram,
+    after: ExportedProgram,
+    expected: np.ndarray,
+    precision: Precision,
 ) -> np.ndarray:
-    """The hop to int8; gives the quantised program's logits."""
+    """The hop to integers; gives the quantised program's logits."""
     found = parity.run_module(after.module(check_guards=False), gate.probe.inputs)
 
     def layers(inputs: Sequence[np.ndarray]) -> Sequence[LayerSnr]:
         return taps.layer_snr(taps.graph_layers(before, inputs), taps.graph_layers(after, inputs))
 
     name, answers = "exported -> quantised", (expected, found)
-    gate.hold(name, answers, parity.QUANTISED, parity.EDGES_QUANTISED, layers)
+    int8 = (parity.QUANTISED, parity.EDGES_QUANTISED)
+    gate.hold(name, answers, *parity.WEIGHTS.get(precision, int8), layers)
     gate.show(name, layers)
     return found

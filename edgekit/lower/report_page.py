@@ -13,8 +13,8 @@ from edgekit.lower.report_data import Report
 from edgekit.spec import Placement
 
 TEMPLATE = Path(__file__).with_suffix(".html")
-BYTES_SAVED = {"fp32": 1, "fp16": 2, "int8": 4}
-"""What a float32 takes, over what a value of that precision takes."""
+BYTES_SAVED = {"fp32": 1, "fp16": 2, "int8": 4, "int8-weights": 1, "int4-weights": 1}
+"""What a float32 takes, over what an activation of that precision takes."""
 
 
 def page(report: Report) -> str:

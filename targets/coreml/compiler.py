@@ -24,7 +24,7 @@ import torch
 from torch.export import ExportedProgram
 
 from edgekit.errors import EdgekitError, SpecError
-from edgekit.spec import Artifact, ModelSpec
+from edgekit.spec import WEIGHT_ONLY, Artifact, ModelSpec
 from targets.coreml import classifier
 from targets.coreml.head import for_core_ml
 from targets.coreml.job import Job
@@ -35,6 +35,8 @@ DEPLOYMENT_TARGETS = (
 )
 WITHOUT_INT8 = ("iOS15", "iOS16", "macOS12", "macOS13")
 """Releases whose Core ML has no quantise and dequantise."""
+WITHOUT_INT4 = (*WITHOUT_INT8, "iOS17", "macOS14")
+"""Releases whose Core ML has no integers of 4 bits."""
 
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -101,10 +103,15 @@ def _options(given: Mapping[str, str | int | float | bool], spec: ModelSpec) -> 
                 "compute = 'fp32' or 'fp16'; classifier = true or false"
             )
     chosen = Options(**given)  # type: ignore[arg-type]
-    if spec.precision == "int8" and chosen.deployment_target in WITHOUT_INT8:
+    if spec.precision.startswith("int8") and chosen.deployment_target in WITHOUT_INT8:
         raise SpecError(
             f"deployment_target = {chosen.deployment_target!r} has no int8 operators in Core ML; "
             "take 'iOS17' or 'macOS14' at least, or another --precision"
+        )
+    if spec.precision == "int4-weights" and chosen.deployment_target in WITHOUT_INT4:
+        raise SpecError(
+            f"deployment_target = {chosen.deployment_target!r} has no int4 weights in Core ML; "
+            "take --option deployment_target=iOS18 or macOS15 at least, or --precision int8-weights"
         )
     return chosen
 
@@ -135,6 +142,10 @@ def _notes(job: Job) -> tuple[str, ...]:
     if job.precision == "int8":
         between = "float16, for the Neural Engine" if job.half else "float32, exact"
         notes.append(f"Core ML: int8 weights and activations; between them {between}")
+    if job.precision in WEIGHT_ONLY:
+        notes.append(
+            "Core ML: weights are stored as integers; Core ML chooses when they are unpacked"
+        )
     if job.labels:
         notes.append("Core ML: gives the label and each label's probability beside the logits")
     return tuple(notes)

@@ -70,12 +70,13 @@ def _add_operator(
     model: Any, graph: Any, kind: int, source: int, result: int, *, first: bool
 ) -> None:
     operator = schema.OperatorT()
-    operator.opcodeIndex = _opcode(model, kind)
+    operator.opcodeIndex = opcode(model, kind)
     operator.inputs, operator.outputs = [source], [result]
     graph.operators.insert(0 if first else len(graph.operators), operator)
 
 
-def _opcode(model: Any, kind: int) -> int:
+def opcode(model: Any, kind: int) -> int:
+    """The index of an operator's code in the model's table, where it is added if it has to be."""
     for index, code in enumerate(model.operatorCodes):
         if code.builtinCode == kind:
             return index

@@ -40,9 +40,9 @@ def place(model: Path, options: SessionOptions) -> Placement:
     file = schema.ModelT.InitFromPackedBuf(content, 0)
     graph = file.subgraphs[0]
     tensors = [_tensor(tensor, _data(file, tensor, content)) for tensor in graph.tensors]
-    for stored in graph.operators:  # fp16 weights stand behind a DEQUANTIZE each, run once
+    for stored in graph.operators:  # weights may stand behind a DEQUANTIZE each, run once
         source, result = tensors[stored.inputs[0]], int(stored.outputs[0])
-        if source.data and source.dtype == "FLOAT16":
+        if source.data and source.dtype in ("FLOAT16", "INT8"):
             tensors[result] = replace(tensors[result], data=source.data)
     nodes = [_node(file, graph, index, tensors) for index in range(len(graph.operators))]
     sizes = {str(i): 0 if tensor.data else tensor.bytes for i, tensor in enumerate(tensors)}

@@ -1,7 +1,8 @@
 """ExportedProgram -> one `.onnx` file that ONNX Runtime and TensorRT take.
 
 int8 programs become Q/DQ form: int8 weights behind DequantizeLinear, activations between
-QuantizeLinear and DequantizeLinear. fp16 is fp16 throughout, with uint8 in and float32 out.
+QuantizeLinear and DequantizeLinear; integer weights alone are the former. fp16 is fp16 throughout,
+with uint8 in and float32 out.
 """
 
 from collections.abc import Mapping
@@ -14,12 +15,17 @@ import torch
 from torch.export import Dim
 
 from edgekit.errors import SpecError
-from edgekit.spec import Artifact, ModelSpec
+from edgekit.spec import WEIGHT_ONLY, Artifact, ModelSpec
 from targets import weights
 from targets.onnx import passes, tensorrt
 
 BATCH = "batch"
 """The name of the first axis where it is free; `session` knows it."""
+INT4_OPSET = 21
+"""The first that has int4; ONNX Runtime 1.20 and later read it."""
+UNPACKED = (
+    "ONNX Runtime: integer weights become float32 once, at load: memory and speed are float's"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,8 @@ def compile(
     model = lower(program, spec, _options(options))
     path = out / "model.onnx"
     path.write_bytes(model.SerializeToString(deterministic=True))
-    return Artifact(path, notes(program))
+    unpacked = (UNPACKED,) if spec.precision in WEIGHT_ONLY else ()
+    return Artifact(path, (*notes(program), *unpacked))
 
 
 def lower(
@@ -57,7 +64,8 @@ def lower(
     Raises:
         SpecError: the exporter refused the program.
     """
-    model = _export(program, spec, chosen.opset)
+    opset = max(chosen.opset, INT4_OPSET) if spec.precision == "int4-weights" else chosen.opset
+    model = _export(program, spec, opset)
     passes.strip_metadata(model)
     passes.fold_padding(model)
     passes.pool_globally(model)
@@ -66,6 +74,8 @@ def lower(
             passes.use_uint8_activations(model)
         if spec.scheme == "symmetric":
             tensorrt.check(model)
+    if spec.precision == "int4-weights":
+        passes.pack_int4(model)
     if spec.precision == "fp16":
         model = passes.to_fp16(model)
     try:
@@ -98,7 +108,7 @@ def _options(given: Mapping[str, str | int | float | bool]) -> Options:
 def _export(program: torch.export.ExportedProgram, spec: ModelSpec, opset: int) -> onnx.ModelProto:
     free = bool(program.range_constraints)  # the batch: there is no other free axis
     sample = torch.zeros((2 if free else 1, *spec.input.shape[1:]), dtype=torch.uint8)
-    if spec.precision == "int8":
+    if spec.precision == "int8" or spec.precision in WEIGHT_ONLY:
         module = program.module(check_guards=False)
         weights.fold(module)
         shapes = ({0: Dim(BATCH, min=1)},) if free else None

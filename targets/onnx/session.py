@@ -111,6 +111,9 @@ def _open(
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     settings.intra_op_num_threads = options.threads
     settings.log_severity_level = 3  # errors only: what else it says is in the notes
+    if b"DequantizeLinear" in content and b"QuantizeLinear" not in content:
+        # Integer weights alone: without this they are made float anew at each run.
+        settings.add_session_config_entry("session.disable_quant_qdq", "1")
     notes: list[str] = []
     while True:
         try:

@@ -11,10 +11,15 @@ from pathlib import Path
 import torch
 
 from edgekit.errors import SpecError
-from edgekit.spec import Artifact, ModelSpec, Options
+from edgekit.spec import WEIGHT_ONLY, Artifact, ModelSpec, Options
 from targets.onnx.compiler import Options as OnnxOptions
 from targets.onnx.compiler import lower, notes
 from targets.openvino.runtime import api, line
+
+UNPACKED = (
+    "OpenVINO: integer weights of convolutions become float32 once, at load: memory and speed are "
+    "float's; those of linear layers stay integers"
+)
 
 
 def compile(
@@ -36,4 +41,5 @@ def compile(
         raise SpecError(f"OpenVINO cannot read this network: {line(cause)}") from cause
     path = out / "model.onnx"
     path.write_bytes(content)
-    return Artifact(path, notes(program))
+    unpacked = (UNPACKED,) if spec.precision in WEIGHT_ONLY else ()
+    return Artifact(path, (*notes(program), *unpacked))

@@ -132,6 +132,7 @@ def _settings(core: Any, graph: Any, options: SessionOptions) -> dict[str, Any]:
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": "1",
         "INFERENCE_PRECISION_HINT": "f16" if halves and able else "f32",
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",  # else int8 weights make activations int8, too
         "ENABLE_CPU_PINNING": False,  # the capture thread, and other models, want the cores too
     }
     if options.threads:

@@ -13,8 +13,10 @@ from edgekit.device.golden import difference
 from edgekit.errors import SpecError
 from edgekit.lower import export
 from edgekit.lower.network import Network
-from edgekit.spec import PRECISIONS, Precision, TensorSpec
+from edgekit.spec import Precision, TensorSpec
 
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+"""Integer weights alone: see tests/lower/test_weight_only.py."""
 Lower = Callable[..., Any]
 BACKENDS = plugins.backends()
 SLOW = {"coreml", "executorch"}

@@ -14,11 +14,13 @@ from edgekit.lower import export, parity
 from edgekit.lower.canonical import canonical
 from edgekit.lower.network import Network
 from edgekit.lower.quantise import quantise
-from edgekit.spec import PRECISIONS, Artifact, ImageSpec, Precision, SessionOptions
+from edgekit.spec import Artifact, ImageSpec, Precision, SessionOptions
 from targets.litert import layout
 from targets.litert.compiler import compile
 from targets.litert.operators import operators
 
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+"""Integer weights alone: see tests/lower/test_weight_only.py."""
 Lower = Callable[..., Any]
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

@@ -8,9 +8,11 @@ import pytest
 from onnx import ModelProto, NodeProto, numpy_helper
 
 from edgekit.device.golden import difference
-from edgekit.spec import PRECISIONS, Scheme
+from edgekit.spec import Precision, Scheme
 from targets.onnx import tensorrt
 
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+"""Integer weights alone: see tests/lower/test_weight_only.py."""
 Lower = Callable[..., Any]
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

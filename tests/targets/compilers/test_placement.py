@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from edgekit import plugins
-from edgekit.spec import PRECISIONS, Placement, Precision, SessionOptions
+from edgekit.spec import Placement, Precision, SessionOptions
 
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+"""Integer weights alone: see tests/lower/test_weight_only.py."""
 Lower = Callable[..., Any]
 
 pytestmark = [
