@@ -42,6 +42,8 @@ INSTEAD: Mapping[str, str] = {
     "lstm": "write the recurrence as convolutions along the axis",
     "gru": "write the recurrence as convolutions along the axis",
 }
+FOREIGN = re.compile(r"aten|cannot (?:convert|export|read|run)|does not know")
+"""What a toolkit said comes without its error where it ran in a process of its own."""
 COMPLEX = "write the transform as a product with its real matrices (torch.fft of a buffer, once)"
 
 
@@ -57,7 +59,7 @@ def says_why(plan: Plan, program: ExportedProgram) -> Iterator[None]:
     except (OSError, MissingPackage, StorageError):
         raise
     except EdgekitError as error:
-        if error.__cause__ is None and "aten" not in str(error):
+        if error.__cause__ is None and not FOREIGN.search(str(error)):
             raise  # our own words already: an option, a target's rule
         raise refusal(plan, program, error) from error
     except Exception as error:  # toolkits raise many kinds
@@ -67,13 +69,12 @@ def says_why(plan: Plan, program: ExportedProgram) -> Iterator[None]:
 def refusal(plan: Plan, program: ExportedProgram, error: Exception) -> SpecError:
     """The error to raise for `error`, which `plan.target.backend` gave for `program`."""
     node = culprit(program.graph, "\n".join(_words(error)))
-    backend, place, name = plan.target.backend, "", ""
-    if node is not None:
-        place, name = where(node), f" {_base(node)}"
+    what = "this network" if node is None else _base(node)
+    if node is None and (node := _suspect(program.graph)) is not None:
+        what = f"this network, perhaps because of {_base(node)}"
+    place = "" if node is None else where(node)
     ways = "; ".join(_ways_out(plan, node))
-    return SpecError(
-        f"{place}{backend} cannot take{name or ' this network'}: {_short(error)}; {ways}"
-    )
+    return SpecError(f"{place}{plan.target.backend} cannot take {what}: {_short(error)}; {ways}")
 
 
 def culprit(graph: fx.Graph, words: str) -> fx.Node | None:
@@ -82,7 +83,7 @@ def culprit(graph: fx.Graph, words: str) -> fx.Node | None:
     for pattern in (
         r"\b{target}\b",
         r"\baten(?:\.|::){base}\b",
-        r"(?:\bnode_|%|['\"]){name}\b",
+        r"(?:\bnode[_ ]|%|['\"]){name}\b",
         r"['\"]{base}['\"]",
     ):
         for node in theirs:
@@ -98,6 +99,12 @@ def culprit(graph: fx.Graph, words: str) -> fx.Node | None:
             if found:
                 return found[0]
     return None
+
+
+def _suspect(graph: fx.Graph) -> fx.Node | None:
+    """Where the toolkit names nothing: the first operator that is often refused."""
+    theirs = [n for n in graph.nodes if n.op == "call_function" and where(n)]
+    return next((n for n in theirs if _base(n) in INSTEAD or _is_complex(n)), None)
 
 
 def _ways_out(plan: Plan, node: fx.Node | None) -> Iterable[str]:
@@ -133,5 +140,5 @@ def _words(error: BaseException | None) -> Iterator[str]:
 def _short(error: Exception) -> str:
     """The first line, without paths to files that are gone by then."""
     line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    line = re.sub(r"(?:/[\w.+-]+)+/([\w.+-]+)", r"\1", line.strip())
+    line = re.sub(r"(?<![\w.])(?:/[\w.+-]+)+/([\w.+-]+)", r"\1", line.strip())
     return line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."

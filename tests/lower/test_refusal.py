@@ -50,6 +50,7 @@ def raised(program: ExportedProgram, error: Exception, **wanted: Any) -> str:
         ("no ONNX function for aten::relu", "net.py:7", "relu"),
         ("Didn't find op for builtin opcode 'STABLEHLO_SORT'", "net.py:8", "topk"),
         ("Failed at node_topk: bad axis", "net.py:8", "topk"),
+        ("Unsupported fx node topk, kind topk", "net.py:8", "topk"),
         ("'complex64' is not a type", "net.py:9", "fft_fft2"),
         ("it has no kernel for aten::_fft_c2c.out", "net.py:9", "fft_fft2"),
         ("failed to legalize operation 'mhlo.convolution'", "net.py:10", "conv_transpose2d"),
@@ -86,8 +87,14 @@ def test_ways_out(program: ExportedProgram) -> None:
     assert "--precision" not in said
 
 
-def test_nothing_is_made_up_where_the_toolkit_names_nothing(program: ExportedProgram) -> None:
+def test_a_guess_is_said_to_be_one(program: ExportedProgram) -> None:
     said = raised(program, RuntimeError("Segment 3 is out of range"))
+    assert "onnx cannot take this network, perhaps because of topk: Segment 3" in said
+
+
+def test_nothing_is_made_up_where_there_is_nothing_to_guess() -> None:
+    plain = torch.export.export(nn.ReLU(), (torch.zeros(1, 4),))
+    said = raised(plain, RuntimeError("Segment 3 is out of range"))
     assert said.startswith("onnx cannot take this network: Segment 3 is out of range")
 
 
@@ -96,6 +103,7 @@ def test_no_path_of_a_file_that_is_gone_is_shown(program: ExportedProgram, tmp_p
     error.__cause__ = ValueError("Didn't find op SORT")
     said = raised(program, error)
     assert "the model model.tflite: Didn't" in said
+    assert "aten in targets/coreml" in raised(program, SpecError("aten in targets/coreml"))
     assert str(tmp_path) not in said.partition("cannot take")[2]
 
 
