@@ -79,7 +79,7 @@ def refusal(plan: Plan, program: ExportedProgram, error: Exception) -> SpecError
 
 def culprit(graph: fx.Graph, words: str) -> fx.Node | None:
     """The first operator of the user's that `words` speak of; None if they name none."""
-    theirs = [n for n in graph.nodes if n.op == "call_function" and where(n)]
+    theirs = _theirs(graph)
     for pattern in (
         r"\b{target}\b",
         r"\baten(?:\.|::){base}\b",
@@ -103,8 +103,7 @@ def culprit(graph: fx.Graph, words: str) -> fx.Node | None:
 
 def _suspect(graph: fx.Graph) -> fx.Node | None:
     """Where the toolkit names nothing: the first operator that is often refused."""
-    theirs = [n for n in graph.nodes if n.op == "call_function" and where(n)]
-    return next((n for n in theirs if _base(n) in INSTEAD or _is_complex(n)), None)
+    return next((n for n in _theirs(graph) if _base(n) in INSTEAD or _is_complex(n)), None)
 
 
 def _ways_out(plan: Plan, node: fx.Node | None) -> Iterable[str]:
@@ -118,6 +117,12 @@ def _ways_out(plan: Plan, node: fx.Node | None) -> Iterable[str]:
         yield f"or try another backend: --backend {' or '.join(sorted(others))}"
     if plan.precision == "int8":
         yield "or --precision fp32, where it may be taken"
+
+
+def _theirs(graph: fx.Graph) -> list[fx.Node]:
+    """The operators that a line of the user's made; quantising them is ours."""
+    called = [n for n in graph.nodes if n.op == "call_function" and "quantize" not in n.name]
+    return [node for node in called if where(node)]
 
 
 def _base(node: fx.Node) -> str:
