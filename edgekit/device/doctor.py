@@ -103,7 +103,7 @@ class Diagnosis:
 
 
 def diagnose() -> Diagnosis:
-    """Look at this machine; takes about a second, most of it in other processes."""
+    """Look at this machine; takes seconds, most of it in other processes."""
     needs = {
         (backend, half): _needs(backend, half)
         for backend in plugins.backends()
