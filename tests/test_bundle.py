@@ -207,7 +207,7 @@ def test_a_huge_manifest_is_refused_unread(folder: Path) -> None:
     [
         ({"treshold": 1}, "unknown key 'treshold'; valid keys are: accuracy, backend"),
         ({"name": 3}, "'name': input should be a valid string, got 3"),
-        ({"precision": "int4"}, "'precision': input should be 'fp32', 'fp16' or 'int8'"),
+        ({"precision": "int4"}, "'precision': input should be 'fp32', 'fp16', 'int8'"),
         ({"files": [{"path": "a", "size": "1", "sha256": ""}]}, "'files.0.size'"),
         ({"files": [{"path": "a", "byte": 1}]}, "files.0"),
         ({"image": {"height": 4, "width": 4, "hue": 1}}, "unknown key 'image.hue'; .*: color"),
