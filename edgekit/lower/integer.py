@@ -166,7 +166,7 @@ def set_constant(
     while hasattr(module, name):
         name += "_"
     module.register_buffer(name, value.to(old.dtype))
-    with model.graph.inserting_before(next(iter(users))):
+    with model.graph.inserting_before(next(n for n in model.graph.nodes if n in users)):
         new = model.graph.get_attr(f"{owner}.{name}".lstrip("."))
     new.meta = dict(node.meta)
     for user in users:

@@ -11,6 +11,7 @@ from edgekit.lower.integer import (
     drop_clips,
     fold_hard_sigmoids,
     make_padding_explicit,
+    set_constant,
     split_hard_swishes,
 )
 
@@ -224,3 +225,15 @@ def test_other_clips_stay(scale: float, zero_point: int, clip: Callable[[Tensor]
     before = [node.target for node in module.graph.nodes]
     drop_clips(module)
     assert [node.target for node in module.graph.nodes] == before
+
+
+def test_a_constant_that_others_read_is_changed_before_the_first_of_some() -> None:
+    graph = fx.Graph()
+    shared = graph.get_attr("scale")
+    calls = [graph.call_function(torch.add, (shared, n)) for n in range(6)]
+    graph.output(tuple(calls))
+    model = fx.GraphModule({"scale": torch.zeros(())}, graph)
+    set_constant(model, shared, torch.ones(()), set(calls[1::2]))
+    graph.lint()
+    model.recompile()
+    assert [int(value) for value in model()] == [0, 2, 2, 4, 4, 6]
