@@ -15,6 +15,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from targets import int4
 from targets.litert.interface import opcode
 from targets.weights import Integers
 
@@ -69,7 +70,7 @@ def _replace(model: Any, graph: Any, index: int, stored: Stored) -> None:
     """Let the tensor `index` be made by a DEQUANTIZE of integers."""
     given = graph.tensors[index]
     buffer = schema.BufferT()
-    buffer.data = (pack_int4(stored.values) if stored.bits == 4 else stored.values).view(np.uint8)
+    buffer.data = (int4.pack(stored.values) if stored.bits == 4 else stored.values).view(np.uint8)
     buffer.data = buffer.data.reshape(-1)
     model.buffers.append(buffer)
     quantization = schema.QuantizationParametersT()
@@ -86,11 +87,3 @@ def _replace(model: Any, graph: Any, index: int, stored: Stored) -> None:
     operator.opcodeIndex = opcode(model, schema.BuiltinOperator.DEQUANTIZE)
     operator.inputs, operator.outputs = [len(graph.tensors) - 1], [index]
     graph.operators.insert(0, operator)
-
-
-def pack_int4(values: np.ndarray) -> np.ndarray:
-    """-8..7, any shape -> two in a byte, the first one in its low half."""
-    flat = values.reshape(-1).view(np.uint8) & 15
-    flat = np.append(flat, np.zeros(flat.size % 2, np.uint8))
-    packed: np.ndarray = flat[::2] | (flat[1::2] << 4)
-    return packed

@@ -7,6 +7,8 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, numpy_helper
 
+from targets import int4
+
 
 def strip_metadata(model: ModelProto) -> None:
     """Drop what the exporter notes about the build host: paths, stack traces, its version."""
@@ -166,10 +168,9 @@ def pack_int4(model: ModelProto) -> None:
         if weight.data_type == onnx.TensorProto.INT8 and values.min() >= -8 and values.max() <= 7:
             assert not np.any(known[node.input[2]])
             del node.input[2:]
-            packed = onnx.helper.make_tensor(
-                weight.name, onnx.TensorProto.INT4, values.shape, values.reshape(-1)
-            )
-            weight.CopyFrom(packed)
+            content, kind = int4.pack(values).tobytes(), onnx.TensorProto.INT4
+            made = onnx.helper.make_tensor(weight.name, kind, values.shape, content, raw=True)
+            weight.CopyFrom(made)
     del model.graph.value_info[:]  # their element types no longer hold
     remove_unused(model)
 

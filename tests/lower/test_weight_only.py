@@ -188,7 +188,9 @@ def in_onnx(model: Path) -> Iterator[tuple[int, bytes]]:
     weights = {n.input[0] for n in graph.node if n.op_type == "DequantizeLinear"}
     for each in graph.initializer:
         if each.name in weights:
-            yield fingerprint(onnx.numpy_helper.to_array(each), kinds[each.data_type])
+            values, bits = onnx.numpy_helper.to_array(each), kinds[each.data_type]
+            assert len(each.raw_data) == (values.size * bits + 7) // 8
+            yield fingerprint(values, bits)
 
 
 def in_litert(model: Path) -> Iterator[tuple[int, bytes]]:
