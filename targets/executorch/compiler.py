@@ -15,7 +15,7 @@ from edgekit.errors import MissingPackage, SpecError
 from edgekit.spec import Artifact, ModelSpec
 from edgekit.spec import Options as Given
 from targets import weights
-from targets.executorch import delegation, front, half
+from targets.executorch import delegation, front, half, padding
 from targets.executorch.operators import count
 
 HOLDS = "ExecuTorch holds Python's lock while it runs: a capture thread wants a process of its own"
@@ -102,6 +102,7 @@ def _prepare(program: torch.export.ExportedProgram, spec: ModelSpec, chosen: Opt
     # A copy: the module shares its parameters with the program, which is not ours to change.
     module = copy.deepcopy(program.module(check_guards=False))
     weights.fold(module)
+    padding.fold(module)
     front.cast_first(module)
     front.keep_axes(module)
     front.free_outputs(module)

@@ -16,7 +16,7 @@ from edgekit.errors import SpecError
 from edgekit.lower import export, taps
 from edgekit.lower.network import Network
 from edgekit.spec import Session, SessionOptions
-from targets.executorch import delegation, front, half
+from targets.executorch import delegation, front, half, padding
 from targets.executorch.compiler import compile
 from targets.executorch.operators import operators
 from targets.executorch.session import load
@@ -76,6 +76,51 @@ def test_quantised_pixels_are_moved_as_integers() -> None:
     front.cast_first(module)
     assert kinds(module)[:6] == [aten.to.dtype, *pair, aten.permute.default, *pair]
     torch.testing.assert_close(module(PIXELS), expected, rtol=0, atol=0)
+
+
+class Padded(nn.Module):
+    """A convolution behind padding, with a scale as quantisation leaves it or without."""
+
+    def __init__(self, amounts: list[int], value: float, scale: float | None, other: float = 0):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 4, 3, stride=2, padding=(0, 1))
+        self.amounts, self.value, self.scale, self.other = amounts, value, scale, other
+
+    def pair(self, x: Tensor, scale: float) -> Tensor:
+        args = (scale, 3, -128, 127, torch.int8)
+        integers = quantized.quantize_per_tensor.default(x, *args)
+        real: Tensor = quantized.dequantize_per_tensor.default(integers, *args)
+        return real
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.scale is not None:
+            x = self.pair(x, self.scale)
+        x = nn.functional.pad(x, self.amounts, value=self.value)
+        if self.scale is not None:
+            x = self.pair(x, self.other or self.scale)
+        planes: Tensor = self.conv(x)
+        return planes
+
+
+@pytest.mark.parametrize(
+    ("network", "folded"),
+    [
+        (Padded([1, 1, 2, 2], 0, None), True),
+        (Padded([1, 1, 2, 2], 0, 0.05), True),
+        (Padded([0, 1, 0, 1], 0, 0.05), False),
+        (Padded([1, 1, 2, 2], 1, 0.05), False),
+        (Padded([1, 1, 2, 2], 0, 0.05, 0.06), False),
+    ],
+    ids=["float", "int8", "one side", "ones", "another scale"],
+)
+def test_padding_is_folded_where_that_is_exact(network: nn.Module, folded: bool) -> None:
+    x = torch.randn(1, 3, 9, 9)
+    module = torch.export.export(network.eval(), (x,)).module(check_guards=False)
+    expected = module(x)
+    padding.fold(module)
+    assert (aten.pad.default not in kinds(module)) is folded
+    torch.testing.assert_close(module(x), expected, rtol=0, atol=1e-6)
 
 
 def test_a_mean_keeps_its_axes_until_a_view() -> None:
