@@ -128,9 +128,11 @@ def make_exact(model: fx.GraphModule, fixed: frozenset[float]) -> None:
         _settle(value, of, scales)
     for value in {id(v): v for v in of.values()}.values():
         _write(value, scales[id(value.peers)])
-    for node in model.graph.nodes:
-        if node.target in CONVOLUTIONS:
-            _requantise_weights(model, node)
+    layers = [node for node in model.graph.nodes if node.target in CONVOLUTIONS]
+    for layer in layers:
+        _own_weights(layer)
+    for layer in layers:
+        _requantise_weights(model, layer)
     model.recompile()
 
 
@@ -246,6 +248,22 @@ def _write(value: Value, scale: float) -> None:
     for node in value.nodes:
         for each in (node, *(user for user in node.users if user.target is DEQUANTIZE)):
             each.args = (each.args[0], scale, zero, *each.args[3:])
+
+
+def _own_weights(layer: fx.Node) -> None:
+    """Give a layer that is used twice a quantisation of its weights for each use, in place.
+
+    M depends on the scales around it, and they differ.
+    """
+    pair = weights_of(layer)
+    if pair is None or all(len(node.users) == 1 for node in pair):
+        return
+    quantize, dequantize = pair
+    with layer.graph.inserting_before(layer):
+        own = layer.graph.node_copy(quantize)
+        values = layer.graph.node_copy(dequantize)
+    values.replace_input_with(quantize, own)
+    layer.replace_input_with(dequantize, values)
 
 
 def _requantise_weights(model: fx.GraphModule, layer: fx.Node) -> None:
