@@ -136,10 +136,15 @@ def _tell_biases_apart(module: fx.GraphModule) -> None:
         given = node.args[2] if node.target in layers and len(node.args) > 2 else None
         if isinstance(given, fx.Node) and given.op == "get_attr":
             owner, _, name = str(given.target).rpartition(".")
-            bias: torch.Tensor = getattr(module.get_submodule(owner), name)
+            part = module.get_submodule(owner)
+            bias: torch.Tensor = getattr(part, name)
             if bias.numel() > 1 and bias[0] != 0 and bool((bias == bias[0]).all()):
-                with torch.no_grad():
-                    bias[-1] = torch.nextafter(bias[-1], torch.zeros(()))
+                moved = bias.detach().clone()  # the program's own may not be written into
+                moved[-1] = torch.nextafter(moved[-1], torch.zeros(()))
+                if name in part._parameters:
+                    part._parameters[name] = torch.nn.Parameter(moved, requires_grad=False)
+                else:
+                    part.register_buffer(name, moved)
 
 
 def _cast_weights(content: bytes) -> bytes:
