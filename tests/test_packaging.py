@@ -50,7 +50,8 @@ def test_the_wheel_holds_three_packages_and_nothing_else(contents: set[str]) -> 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_source_file_is_in_the_wheel(contents: set[str], root: Path, package: str) -> None:
-    paths = [p for p in (root / package).rglob("*") if p.suffix in (".html", ".py", ".toml", ".typed")]
+    kinds = (".html", ".py", ".toml", ".typed")
+    paths = [path for path in (root / package).rglob("*") if path.suffix in kinds]
     wanted = {path.relative_to(root).as_posix() for path in paths}
     assert f"{package}/py.typed" in wanted
     assert wanted - contents == set(), "a folder without __init__.py is left out of the wheel"

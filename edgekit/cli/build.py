@@ -91,8 +91,8 @@ def build(
 ) -> None:
     """Build a bundle: export, quantise, compile, and refuse it unless it matches the network."""
     from edgekit.lower.build import build
+    from edgekit.lower.int8.quantise import Ptq
     from edgekit.lower.plan import Request, parse_arguments
-    from edgekit.lower.quantise import Ptq
     from edgekit.spec import ImageSpec
     from edgekit.values import read_toml
 

@@ -13,18 +13,21 @@ import numpy as np
 from edgekit import bundle
 from edgekit.bundle import Bundle
 from edgekit.errors import InputError, StorageError
-from edgekit.lower import calibrate, edges, export, parity, plot, report, report_data
-from edgekit.lower.bias import CORRECTED_ON
+from edgekit.lower import calibrate, export
 from edgekit.lower.calibrate import Images
+from edgekit.lower.gate import edges, parity, plot
+from edgekit.lower.gate.packaged import answers, packaged
+from edgekit.lower.gate.parity import HopError
+from edgekit.lower.int8.bias import CORRECTED_ON
+from edgekit.lower.int8.sensitivity import read_budget
 from edgekit.lower.load import load_network
 from edgekit.lower.network import Network
-from edgekit.lower.packaged import answers, packaged
-from edgekit.lower.parity import HopError
 from edgekit.lower.plan import Plan, Request, make_plan
 from edgekit.lower.prepare import Say
 from edgekit.lower.prove import Proof, prove
-from edgekit.lower.report_data import Explained
-from edgekit.lower.sensitivity import read_budget
+from edgekit.lower.report import card as report
+from edgekit.lower.report import data as report_data
+from edgekit.lower.report.data import Explained
 from edgekit.manifest import SCHEMA, Golden, Manifest, Provenance
 from edgekit.spec import WEIGHT_ONLY, ImageSpec
 

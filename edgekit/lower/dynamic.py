@@ -19,8 +19,8 @@ from torch.export import Dim, ExportedProgram
 
 from edgekit import plugins
 from edgekit.errors import BundleError, InputError, SpecError, UnknownName
-from edgekit.lower import parity
-from edgekit.lower.tracing import where
+from edgekit.lower.gate import parity
+from edgekit.lower.gate.tracing import where
 from edgekit.manifest import Hop
 from edgekit.spec import Precision, Session
 

@@ -8,7 +8,7 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 
 from edgekit.errors import SpecError
-from edgekit.lower import tracing
+from edgekit.lower.gate import tracing
 from edgekit.lower.network import CameraInput, Network
 from edgekit.spec import ModelSpec, Precision, Scheme, TensorSpec
 

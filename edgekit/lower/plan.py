@@ -8,10 +8,11 @@ from pathlib import Path
 
 from edgekit import plugins
 from edgekit.errors import InputError, UnknownName
-from edgekit.lower import dynamic, weight_only
+from edgekit.lower import dynamic
 from edgekit.lower.dynamic import Dynamic
+from edgekit.lower.int8 import weight_only
+from edgekit.lower.int8.quantise import USUAL, Ptq
 from edgekit.lower.network import Argument
-from edgekit.lower.quantise import USUAL, Ptq
 from edgekit.spec import (
     PRECISIONS,
     Compile,

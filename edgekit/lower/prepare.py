@@ -11,21 +11,22 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 
-from edgekit.lower import edges, export, parity, reference, taps, tracing
-from edgekit.lower.bias import CORRECTED_ON
+from edgekit.lower import export
 from edgekit.lower.calibrate import Images
-from edgekit.lower.canonical import canonical
-from edgekit.lower.equalise import equalise
-from edgekit.lower.exact import doubts
-from edgekit.lower.gate import Gate, one_thread, quiet
-from edgekit.lower.integer import integer_forms
+from edgekit.lower.forms.canonical import canonical
+from edgekit.lower.forms.integer import integer_forms
+from edgekit.lower.gate import edges, parity, reference, taps, tracing
+from edgekit.lower.gate.hold import Gate, one_thread, quiet
+from edgekit.lower.gate.parity import Probe
+from edgekit.lower.gate.taps import LayerSnr
+from edgekit.lower.int8.bias import CORRECTED_ON
+from edgekit.lower.int8.equalise import equalise
+from edgekit.lower.int8.exact import doubts
+from edgekit.lower.int8.quantise import quantise
+from edgekit.lower.int8.sensitivity import Budget, keep_within
+from edgekit.lower.int8.weight_only import quantise_weights
 from edgekit.lower.network import CameraInput, Network, folded
-from edgekit.lower.parity import Probe
 from edgekit.lower.plan import Plan
-from edgekit.lower.quantise import quantise
-from edgekit.lower.sensitivity import Budget, keep_within
-from edgekit.lower.taps import LayerSnr
-from edgekit.lower.weight_only import quantise_weights
 from edgekit.spec import WEIGHT_ONLY, ModelSpec, Precision
 
 Say = Callable[[str], None]

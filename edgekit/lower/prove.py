@@ -11,14 +11,15 @@ from torch.export import ExportedProgram
 
 from edgekit import plugins
 from edgekit.errors import ParityError, StorageError
-from edgekit.lower import dynamic, parity, refusal, taps
+from edgekit.lower import dynamic, refusal
 from edgekit.lower.calibrate import Images
-from edgekit.lower.gate import Gate, one_thread, quiet
+from edgekit.lower.gate import parity, taps
+from edgekit.lower.gate.hold import Gate, one_thread, quiet
+from edgekit.lower.gate.taps import LayerSnr
+from edgekit.lower.int8.sensitivity import Budget
 from edgekit.lower.network import Network
 from edgekit.lower.plan import Plan
 from edgekit.lower.prepare import Prepared, Say, prepare
-from edgekit.lower.sensitivity import Budget
-from edgekit.lower.taps import LayerSnr
 from edgekit.manifest import Hop
 from edgekit.spec import Artifact, ModelSpec, Session
 

@@ -14,8 +14,8 @@ from torch.export import ExportedProgram
 
 from edgekit import plugins
 from edgekit.errors import EdgekitError, MissingPackage, SpecError, StorageError
+from edgekit.lower.gate.tracing import where
 from edgekit.lower.plan import Plan
-from edgekit.lower.tracing import where
 
 LONGEST = 240
 """Characters of a toolkit's own words that are passed on."""

@@ -28,7 +28,8 @@ from edgekit.device.image import prepare as prepare_pixels
 from edgekit.device.image import read_image
 from edgekit.device.interval import wilson
 from edgekit.errors import EdgekitError
-from edgekit.lower import calibrate, export, parity
+from edgekit.lower import calibrate, export
+from edgekit.lower.gate import parity
 from edgekit.lower.load import load_network
 from edgekit.lower.network import Network, folded
 from edgekit.lower.plan import Request, make_plan

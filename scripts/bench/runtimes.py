@@ -28,9 +28,9 @@ import numpy as np
 from edgekit import plugins
 from edgekit.device.compare import grid
 from edgekit.errors import EdgekitError
-from edgekit.lower import parity
 from edgekit.lower.build import read_images
 from edgekit.lower.calibrate import Images
+from edgekit.lower.gate import parity
 from edgekit.lower.load import IMAGENET, load_network
 from edgekit.lower.plan import Plan, Request, make_plan
 from edgekit.lower.prepare import prepare

@@ -233,7 +233,7 @@ def test_a_full_disk(edgekit: Edgekit, here: Path, monkeypatch: pytest.MonkeyPat
 def test_a_refused_build_ends_with_1(
     edgekit: Edgekit, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgekit.lower import parity
+    from edgekit.lower.gate import parity
 
     monkeypatch.setitem(parity.LOWERED, "fp32", (0.0, 199.0, 1.0))
     end = edgekit(

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from edgekit import plugins
 from edgekit.errors import InputError, ParityError, SpecError, UnknownName
-from edgekit.lower import dynamic, export, parity
+from edgekit.lower import dynamic, export
 from edgekit.lower.calibrate import Images
-from edgekit.lower.canonical import canonical
+from edgekit.lower.forms.canonical import canonical
+from edgekit.lower.gate import parity
 from edgekit.lower.network import Network
 from edgekit.lower.plan import Request, make_plan
 from edgekit.lower.prove import prove

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from edgekit.errors import SpecError
 from edgekit.lower import export
+from edgekit.lower.int8.quantise import quantise
 from edgekit.lower.network import CameraInput, Network
-from edgekit.lower.quantise import quantise
 from edgekit.spec import ImageSpec, TensorSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")

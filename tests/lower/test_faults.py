@@ -20,10 +20,10 @@ from edgekit.errors import ParityError, StorageError
 from edgekit.lower import build as building
 from edgekit.lower import export, prepare
 from edgekit.lower.build import build
+from edgekit.lower.gate.parity import HopError
+from edgekit.lower.int8.quantise import quantise
 from edgekit.lower.network import Network
-from edgekit.lower.parity import HopError
 from edgekit.lower.plan import Request
-from edgekit.lower.quantise import quantise
 from edgekit.manifest import Manifest
 from edgekit.spec import Artifact, Compile, ModelSpec
 

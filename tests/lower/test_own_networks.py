@@ -16,7 +16,9 @@ from edgekit.values import toml_mapping
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:Using padding:UserWarning"
+)
 
 
 def _bench() -> ModuleType:
@@ -81,10 +83,16 @@ def test_each_layer_carries_signal() -> None:
     assert logits.std(0).min() > 0.1, "the answer depends on the image"
 
 
+def rotated(n: int, name: str) -> str:
+    """Each precision for some; powers of activations lose too much in int8, as the gate says."""
+    precision = ("fp32", "int8", "fp32", "fp16")[n % 4]
+    coarse = ("generalised_mean", "power_pooled", "fourier")
+    return "fp32" if name in coarse else precision
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "precision"),
-    [(name, ("fp32", "int8", "fp32", "fp16")[n % 4]) for n, name in enumerate(TAKEN)],
+    ("name", "precision"), [(name, rotated(n, name)) for n, name in enumerate(TAKEN)]
 )
 def test_every_one_on_onnx(name: str, precision: str, tmp_path: Path) -> None:
     lower(name, "onnx", precision, tmp_path)

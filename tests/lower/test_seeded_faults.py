@@ -22,9 +22,10 @@ from edgekit.device.image import prepare
 from edgekit.device.session import open_session
 from edgekit.errors import ParityError
 from edgekit.lower import build as building
-from edgekit.lower import calibrate, edges, export, network, packaged, parity
+from edgekit.lower import calibrate, export, network
 from edgekit.lower.build import build
 from edgekit.lower.calibrate import Images
+from edgekit.lower.gate import edges, packaged, parity
 from edgekit.lower.load import load_network
 from edgekit.lower.network import CameraInput, Network
 from edgekit.lower.plan import Plan, Request, make_plan

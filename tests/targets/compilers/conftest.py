@@ -13,10 +13,11 @@ from torch.export import ExportedProgram
 from architectures.mobilenet_v2 import mobilenet_v2
 from architectures.squeezenet import squeezenet1_1
 from edgekit import plugins
-from edgekit.lower import export, parity
+from edgekit.lower import export
 from edgekit.lower.calibrate import Images, from_photographs
+from edgekit.lower.gate import parity
+from edgekit.lower.int8.quantise import quantise
 from edgekit.lower.network import Network, fold_batch_norm
-from edgekit.lower.quantise import quantise
 from edgekit.spec import ImageSpec, ModelSpec, Precision, Scheme, Session, SessionOptions
 
 IMAGE = ImageSpec(64, 64)

@@ -13,7 +13,8 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from edgekit.errors import SpecError
-from edgekit.lower import export, taps
+from edgekit.lower import export
+from edgekit.lower.gate import taps
 from edgekit.lower.network import Network
 from edgekit.spec import Session, SessionOptions
 from targets.executorch import delegation, front, half, padding
@@ -207,7 +208,7 @@ BUILD = """
 import sys, pathlib, torch
 from torch import nn
 from edgekit.lower import export
-from edgekit.lower.quantise import quantise
+from edgekit.lower.int8.quantise import quantise
 from edgekit.lower.network import Network, CameraInput
 from edgekit.spec import ImageSpec
 from edgekit import plugins

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from edgekit import plugins
 from edgekit.device.golden import difference
-from edgekit.lower import export, parity
-from edgekit.lower.canonical import canonical
+from edgekit.lower import export
+from edgekit.lower.forms.canonical import canonical
+from edgekit.lower.gate import parity
+from edgekit.lower.int8.quantise import quantise
 from edgekit.lower.network import Network
-from edgekit.lower.quantise import quantise
 from edgekit.spec import Artifact, ImageSpec, Precision, SessionOptions
 from targets.litert import layout
 from targets.litert.compiler import compile
