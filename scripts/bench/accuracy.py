@@ -35,7 +35,6 @@ from edgekit.lower.network import Network, folded
 from edgekit.lower.plan import Request, make_plan
 from edgekit.lower.prepare import Prepared, prepare
 from edgekit.lower.prove import lower
-from edgekit.manifest import Hop
 from edgekit.spec import ImageSpec, Precision, Session, SessionOptions
 
 NETWORKS = {
@@ -60,8 +59,8 @@ class Row:
     network: str
     name: str
     """`litert int8`."""
-    hop: Hop | None
-    """To the runtime."""
+    snr_db: float | None
+    """Of the hop to the runtime."""
     logits: np.ndarray
     """(images, classes)."""
     refused: str = ""
@@ -107,7 +106,8 @@ def lowered(
     try:
         proof = lower(prepared, plan, folder, lambda line: None)
         with closing(plan.load(proof.artifact.model, plan.session)) as session:
-            return Row(spec.name, name, proof.hops[-1], by_session(session, images, spec.image))
+            logits = by_session(session, images, spec.image)
+            return Row(spec.name, name, proof.hops[-1].snr_db, logits)
     except EdgekitError as error:
         return Row(spec.name, name, None, np.empty((0, spec.classes)), str(error))
 
@@ -126,7 +126,7 @@ def measure(
         if precision == "int8":
             module = prepared.program.module(check_guards=False)
             hop, logits = prepared.gate.hops[-1], by_torch(module, images, network.image)
-            yield Row(network.name, "torch int8", hop, logits)
+            yield Row(network.name, "torch int8", hop.snr_db, logits)
         for backend in backends:
             yield lowered(prepared, backend, TARGETS[backend], images, out)
     if "onnx" in backends:
@@ -145,9 +145,9 @@ def accuracy_rows(rows: Sequence[Row], truth: np.ndarray) -> Iterator[str]:
             continue
         answers = row.logits.argmax(1)
         right = answers == truth
-        low, high = wilson(int(right.sum()), len(right))
-        hop = row.hop
-        snr = "" if hop is None else "equal" if hop.snr_db >= 200 else f"{hop.snr_db:.0f} dB"
+        low, high = wilson(float(right.mean()), len(right))
+        db = row.snr_db
+        snr = "" if db is None else "equal" if db >= 200 else f"{db:.0f} dB"
         yield (
             f"| {row.network} | {row.name} | {snr} | {right.mean():.2%} | "
             f"{low:.1%} to {high:.1%} | {(answers == eager).mean():.1%} |"
@@ -174,7 +174,7 @@ def peer_row(data: Path, images: Sequence[tuple[Path, int]], truth: np.ndarray) 
         answers = by_session(session, images, ImageSpec(height, width)).argmax(1)
     answers -= session.outputs[0].shape[-1] - 1000  # TensorFlow's background class
     right = answers == truth
-    low, high = wilson(int(right.sum()), len(right))
+    low, high = wilson(float(right.mean()), len(right))
     name = Path(PEER).name
     return f"| mobilenet_v2 | {name} (peer) | | {right.mean():.2%} | {low:.1%} to {high:.1%} | |"
 

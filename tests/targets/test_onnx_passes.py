@@ -351,7 +351,7 @@ def test_a_constant_that_is_quantised_in_the_graph_moves_too() -> None:
         helper.make_node("DequantizeLinear", ["gq", "s", "z"], ["gd"]),
         helper.make_node("Mul", ["d", "gd"], ["y"]),
     ]
-    constants = {
+    constants: dict[str, np.ndarray] = {
         "s": np.asarray(0.05, np.float32),
         "z": np.asarray(-7, np.int8),
         "gain": np.linspace(-1, 1, 2, dtype=np.float32).reshape(1, 2, 1, 1),
