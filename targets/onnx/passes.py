@@ -180,7 +180,20 @@ def to_fp16(model: ModelProto) -> ModelProto:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     half: ModelProto = convert_float_to_float16(model, keep_io_types=True)
+    _sort(half)  # it puts the casts around what has no fp16 kernel at the end
     return half
+
+
+def _sort(model: ModelProto) -> None:
+    """Put each node after those whose outputs it reads, else in the order that they are in."""
+    waiting = list(model.graph.node)
+    unmade = {name for node in waiting for name in node.output}
+    del model.graph.node[:]
+    while waiting:
+        ready = next(node for node in waiting if unmade.isdisjoint(node.input))
+        model.graph.node.append(ready)
+        waiting.remove(ready)
+        unmade.difference_update(ready.output)
 
 
 def remove_unused(model: ModelProto) -> None:

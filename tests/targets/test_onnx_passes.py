@@ -372,6 +372,20 @@ def test_the_extremes_of_int8_move_to_those_of_uint8() -> None:
         assert int(passes.constants(model)[model.graph.node[0].input[2]]) == wanted
 
 
+def test_fp16_leaves_each_node_after_those_that_it_reads() -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]),
+        helper.make_node("TopK", ["r", "k"], ["t", "places"]),
+        helper.make_node("Mul", ["t", "t"], ["y"]),
+    ]
+    half = passes.to_fp16(model_of(nodes, {"k": np.asarray([3], np.int64)}))
+    made = {"x", *(item.name for item in half.graph.initializer)}
+    for node in half.graph.node:
+        assert made.issuperset(node.input), node.name
+        made.update(node.output)
+    assert run(half).shape == (1, 2, 6, 3)
+
+
 def test_metadata() -> None:
     model = padded()
     before = run(model)

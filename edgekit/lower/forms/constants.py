@@ -2,7 +2,6 @@
 
     conv(x, (w - mean(w)) / std(w))   ->  conv(x, w')
     cat([x, linspace(-1, 1, h)])      ->  cat([x, c])
-    c * x, c + x                      ->  x * c, x + c
 
 Exact: the same operators on the same numbers. Weights that are made in forward() can then be
 quantised like any other, and no runtime needs the operators that made them.
@@ -37,17 +36,6 @@ def fold_constants(module: fx.GraphModule) -> None:
             constant.meta = dict(node.meta)
             node.replace_all_uses_with(constant)
     module.graph.eliminate_dead_code()
-    for node in module.graph.nodes:
-        _put_constant_last(node)
-
-
-def _put_constant_last(node: fx.Node) -> None:
-    """OpenVINO 2026's integer kernels look for it there."""
-    if node.target in (torch.ops.aten.mul.Tensor, torch.ops.aten.add.Tensor) and not node.kwargs:
-        first, second = node.args[:2]
-        constant = isinstance(first, fx.Node) and first.op == "get_attr"
-        if constant and isinstance(second, fx.Node) and second.op != "get_attr":
-            node.args = (second, first)
 
 
 def _sources(node: fx.Node) -> set[fx.Node]:

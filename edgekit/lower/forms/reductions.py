@@ -4,8 +4,9 @@
     adaptive_avg_pool2d(x, (h / a, w / b)), also max ->  avg_pool2d(x, (a, b))
     avg_pool2d(x, (h, w))                           ->  mean(x, (2, 3), keepdim)
     x / expand(y, shape of x), also + - *           ->  x / y
+    pad(x, [l, r, t, b], "circular")                ->  slices of x, concatenated
 
-Exact. The first three have integer kernels everywhere. The last has to go for LiteRT: where sides
+Exact. They have integer kernels everywhere. The expansion has to go for LiteRT: where sides
 and channels are of one number, litert-torch 0.10 drops a reshape after such an expansion, and
 divides along the wrong axis.
 """
@@ -32,6 +33,8 @@ def one_spelling(graph: fx.Graph, node: fx.Node) -> None:
         _average(node)
     elif node.target in EXPANSIONS:
         _drop_expansion(node)
+    elif node.target is aten.pad.default and node.args[2:3] == ("circular",):
+        _wrap(graph, node)
 
 
 def _pool(graph: fx.Graph, node: fx.Node) -> None:
@@ -81,6 +84,27 @@ def _average(node: fx.Node) -> None:
     whole = len(shape) == 4 and list(node.args[1]) == [int(size) for size in shape[2:]]  # type: ignore[arg-type]
     if whole and len(node.args) <= 3 and not node.kwargs:
         node.target, node.args = aten.mean.dim, (source, [2, 3], True)
+
+
+def _wrap(graph: fx.Graph, node: fx.Node) -> None:
+    """One axis after the other, the last one first, as the amounts are given."""
+    x, amounts = node.args[:2]
+    assert isinstance(x, fx.Node)
+    assert isinstance(amounts, (list, tuple))
+    dims, value = x.meta["val"].dim(), x.meta["val"]
+    with graph.inserting_before(node):
+        for axis, (before, after) in enumerate(zip(amounts[::2], amounts[1::2], strict=True), 1):
+            at, size = dims - axis, int(value.shape[dims - axis])
+            parts = []
+            for start, stop in ((size - before, size), (0, size), (0, after)):
+                part = graph.call_function(aten.slice.Tensor, (x, at, start, stop))
+                part.meta = {**node.meta, "val": value.narrow(at, start, stop - start)}
+                if start < stop:
+                    parts.append(x if stop - start == size else part)
+            value = torch.cat([part.meta["val"] for part in parts], at)
+            x = graph.call_function(aten.cat.default, (parts, at))
+            x.meta = {**node.meta, "val": value}
+    node.replace_all_uses_with(x)
 
 
 def _drop_expansion(node: fx.Node) -> None:

@@ -46,6 +46,8 @@ def becomes(body: Body) -> list[str]:
         (lambda x: F.avg_pool2d(x, 6), ["avg_pool2d"]),
         (lambda x: x.amax((2, 3)), ["max_pool2d", "reshape"]),
         (lambda x: x.amax((-1, -2), keepdim=True), ["max_pool2d"]),
+        (lambda x: F.pad(x, (1, 1, 2, 0), "circular"), ["slice", "slice", "cat", "slice", "cat"]),
+        (lambda x: F.pad(x, (0, 12, 0, 0), "circular"), ["cat", "cat"]),
         (lambda x: x / x.mean(1, True).expand_as(x), ["mean", "div"]),
         (lambda x: x.mean(1, True).expand(-1, 6, -1, -1) + x, ["mean", "add"]),
     ],
