@@ -1,6 +1,7 @@
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -128,11 +129,19 @@ def lowered(program: ExportedProgram, network: Network, backend: str, folder: Pa
     return parity.run_session(session, list(images))
 
 
-@pytest.mark.parametrize("backend", plugins.backends())
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param(name, marks=[] if name == "onnx" else [pytest.mark.slow])
+        for name in plugins.backends()
+    ],
+)
 def test_every_runtime_gives_the_integers_of_the_program(
     quantised: ExportedProgram, mixed: Network, backend: str, tmp_path: Path
 ) -> None:
-    pytest.importorskip({"litert": "ai_edge_litert"}.get(backend, "torch"))
+    needed = {"litert": "ai_edge_litert", "onnx": "onnxruntime", "coreml": "coremltools"}
+    if find_spec(needed.get(backend, backend)) is None:
+        pytest.skip(f"{needed.get(backend, backend)} is not installed")
     shape = export.model_spec(mixed, "int8", "affine").input.shape
     images = list(np.random.default_rng(0).integers(0, 256, (6, *shape), np.uint8))
     expected = parity.run_module(quantised.module(check_guards=False), images)
