@@ -104,6 +104,7 @@ def _prepare(program: torch.export.ExportedProgram, spec: ModelSpec, chosen: Opt
     weights.fold(module)
     padding.fold(module)
     front.cast_first(module)
+    front.spell_gates(module)
     front.keep_axes(module)
     front.free_outputs(module)
     if spec.precision == "fp16" and chosen.partitioner == "xnnpack":  # Core ML does so itself

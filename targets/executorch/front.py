@@ -9,6 +9,8 @@ from torch import fx
 
 aten = torch.ops.aten
 quantized = torch.ops.quantized_decomposed
+HARD_SIGMOIDS = (aten.hardsigmoid.default, aten.hardsigmoid_.default)
+SILUS = (aten.silu.default, aten.silu_.default)
 LARGEST = torch.finfo(torch.float32).max
 
 
@@ -63,6 +65,30 @@ def _pair(cast: fx.Node) -> list[fx.Node]:
             return []
         found.append(users[0])
     return found
+
+
+def spell_gates(module: fx.GraphModule) -> None:
+    """Hard sigmoid and SiLU, of which XNNPACK has the parts, in these parts.
+
+        hardsigmoid(x)  =>  clamp(x + 3, 0, 6) / 6
+        silu(x)         =>  x * sigmoid(x)
+
+    ExecuTorch's own decompositions cast a constant, or in float16 all of x, outside of XNNPACK.
+    """
+    graph = module.graph
+    for node in [n for n in graph.nodes if n.target in HARD_SIGMOIDS + SILUS]:
+        x = node.args[0]
+        with graph.inserting_before(node):
+            if node.target in SILUS:
+                sigmoid = graph.call_function(aten.sigmoid.default, (x,))
+                spelt = graph.call_function(aten.mul.Tensor, (x, sigmoid))
+            else:
+                moved = graph.call_function(aten.add.Tensor, (x, 3.0))
+                clamped = graph.call_function(aten.hardtanh.default, (moved, 0.0, 6.0))
+                spelt = graph.call_function(aten.div.Tensor, (clamped, 6.0))
+        node.replace_all_uses_with(spelt)
+        graph.erase_node(node)
+    module.recompile()
 
 
 def keep_axes(module: fx.GraphModule) -> None:

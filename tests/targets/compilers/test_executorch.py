@@ -132,6 +132,17 @@ def test_a_mean_keeps_its_axes_until_a_view() -> None:
     torch.testing.assert_close(module(PIXELS), expected, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("gate", [nn.Hardsigmoid(), nn.SiLU()], ids=["hard sigmoid", "silu"])
+def test_gates_are_spelt_in_what_xnnpack_has(gate: nn.Module) -> None:
+    x = torch.linspace(-8, 8, 401)
+    module = torch.export.export(gate, (x,)).module(check_guards=False)
+    expected = module(x)
+    front.spell_gates(module)
+    has = {aten.add.Tensor, aten.hardtanh.default, aten.div.Tensor}
+    assert set(kinds(module)) in (has, {aten.sigmoid.default, aten.mul.Tensor})
+    torch.testing.assert_close(module(x), expected, rtol=1e-6, atol=1e-7)
+
+
 def test_half_is_throughout_but_for_the_logits() -> None:
     module = exported()
     expected = module(PIXELS)
