@@ -8,10 +8,12 @@ import torch
 from torch import fx
 
 aten = torch.ops.aten
+PAIRS = (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor)
 
 
 def halve(module: fx.GraphModule) -> None:
     """float32 -> float16 throughout, but for the outputs, which are cast back."""
+    _hold_numbers(module)
     module.half()
     for node in module.graph.nodes:
         if node.op == "call_function":
@@ -21,6 +23,16 @@ def halve(module: fx.GraphModule) -> None:
     with module.graph.inserting_before(output):
         output.args = (fx.map_arg(output.args[0], _single),)
     module.recompile()
+
+
+def _hold_numbers(module: fx.GraphModule) -> None:
+    """`x + 3.0` => `x + a buffer`: ExecuTorch casts a number from float32 in each run."""
+    for node in [n for n in module.graph.nodes if n.target in PAIRS]:
+        if isinstance(node.args[1], (int, float)):
+            name = f"number_{node.name}"
+            module.register_buffer(name, torch.tensor(float(node.args[1])))
+            with module.graph.inserting_before(node):
+                node.args = (node.args[0], module.graph.get_attr(name), *node.args[2:])
 
 
 def _half(argument: Any) -> Any:

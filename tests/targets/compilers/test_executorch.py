@@ -39,7 +39,7 @@ class Camera(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         planes: Tensor = self.conv(image.permute(0, 3, 1, 2).float())
-        return planes.relu().mean((2, 3))
+        return (planes.relu() * 2.0).mean((2, 3))
 
 
 PIXELS = torch.randint(0, 256, (1, 8, 8, 3), dtype=torch.uint8)
@@ -151,6 +151,7 @@ def test_half_is_throughout_but_for_the_logits() -> None:
     assert {p.dtype for p in module.parameters()} == {torch.float16}
     assert found.dtype == torch.float32
     assert torch.equal(found, found.half().float())
+    assert not [n for n in module.graph.nodes if n.target is aten.mul.Tensor and 2.0 in n.args]
     torch.testing.assert_close(found, expected, rtol=5e-3, atol=5e-2)
 
 
