@@ -196,12 +196,7 @@ def table(out: Path, times: Mapping[str, Mapping[str, float]]) -> str:
             slower.append((ratio / share, text))
     most = [f"- {text}" for _, text in sorted(slower, reverse=True)]
     lines += ["", MACS.format(most="\n".join(most[:5]), least="\n".join(most[:-4:-1]))]
-    lines += ["", GATE, ""]
-    lines.append("| variant | " + " | ".join(f"{t} {p}" for t, p in BUILDS) + " |")
-    lines.append("|---|" + "--:|" * len(BUILDS))
-    for variant in sorted(variants(), key=lambda v: v.name):
-        read = [bundles.read(variant.folder(out, *which)).manifest for which in BUILDS]
-        lines.append(f"| {variant.name} | {' | '.join(map(hops, read))} |")
+    lines += ["", GATE]
     return "\n".join(lines) + "\n"
 
 
@@ -222,11 +217,7 @@ Cheap operators (depthwise convolutions, concatenations, shuffles, squeeze-and-e
 bytes as dear ones. The least take
 
 {least}"""
-GATE = """## Through the gate
-
-SNR in dB of each hop of the parity gate, on 32 photographs, with random weights and batch norm's
-statistics of real images: eager -> exported, (exported -> quantised,) -> lowered; 200 stands for no
-difference."""
+GATE = "What the parity gate finds on every runtime is in [runtimes.md](runtimes.md)."
 
 
 def main() -> None:

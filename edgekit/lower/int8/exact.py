@@ -28,6 +28,7 @@ from torch import fx
 
 from edgekit.lower.export import aten
 from edgekit.lower.forms.integer import CONVOLUTIONS, get_constant, set_constant
+from edgekit.lower.int8.multiplier import at_least, at_most, is_exact
 from edgekit.lower.int8.pairs import (
     DEQUANTIZE,
     QUANTIZE,
@@ -39,8 +40,6 @@ from edgekit.lower.int8.pairs import (
     weights_of,
 )
 
-LEAST = 512
-"""The odd q is larger: then M is met within 2 / q, that is 0.4 %."""
 LARGEST_BIAS = 2**22
 """In integers of s_in * s_weight: a float32 still holds each one exactly."""
 
@@ -90,29 +89,6 @@ class Value:
         steps = 128 if self.symmetric else 255
         reach = max(-self.low, self.high * 128 / 127) if self.symmetric else self.high - self.low
         return reach / steps
-
-
-def at_least(wanted: float) -> float:
-    """The least `2^j / q`, q odd and over 510, that is `wanted` (> 0) or more."""
-    power = max(0, math.ceil(math.log2(LEAST * wanted)))
-    odd = math.floor(2.0**power / wanted * (1 + 1e-9))
-    return float(2.0**power / (odd - 1 + odd % 2))
-
-
-def at_most(wanted: float) -> float:
-    """The largest `2^j / q`, q odd and over 510, that is `wanted` (> 0) or less."""
-    power = max(0, math.ceil(math.log2(LEAST * wanted)))
-    odd = math.ceil(2.0**power / wanted * (1 - 1e-9))
-    return float(2.0**power / (odd + 1 - odd % 2))
-
-
-def is_exact(multiplier: float) -> bool:
-    """Whether it is `2^j / q` with q odd, within a float32's rounding."""
-    power = max(0, math.ceil(math.log2(LEAST * multiplier)))
-    for q in (2.0**power / multiplier, 2.0 ** (power - 1) / multiplier):
-        if round(q) % 2 == 1 and abs(round(q) / q - 1) < 1e-6:
-            return True
-    return False
 
 
 def make_exact(model: fx.GraphModule, fixed: frozenset[float]) -> None:

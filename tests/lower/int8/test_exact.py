@@ -19,7 +19,8 @@ from edgekit.lower.forms.canonical import canonical
 from edgekit.lower.forms.integer import CONVOLUTIONS, get_constant
 from edgekit.lower.gate import parity
 from edgekit.lower.gate.hold import quiet
-from edgekit.lower.int8.exact import LARGEST_BIAS, at_least, at_most, doubts, is_exact
+from edgekit.lower.int8.exact import LARGEST_BIAS, doubts
+from edgekit.lower.int8.multiplier import at_least, at_most, is_exact
 from edgekit.lower.int8.pairs import QUANTIZE, maker_of, result_of, scale_of, weights_of
 from edgekit.lower.int8.quantise import quantise
 from edgekit.lower.network import Network
