@@ -5,7 +5,7 @@ QuantizeLinear and DequantizeLinear; integer weights alone are the former. fp16 
 with uint8 in and float32 out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -57,9 +57,18 @@ def compile(
 
 
 def lower(
-    program: torch.export.ExportedProgram, spec: ModelSpec, chosen: Options
+    program: torch.export.ExportedProgram,
+    spec: ModelSpec,
+    chosen: Options,
+    padded: Sequence[str] = passes.PADDED,
 ) -> onnx.ModelProto:
     """The graph itself, for whatever reads ONNX.
+
+    Args:
+        program: float, or quantised.
+        spec: what is to come of it.
+        chosen: every choice made.
+        padded: operators that zero padding before them becomes a part of.
 
     Raises:
         SpecError: the exporter refused the program.
@@ -67,7 +76,7 @@ def lower(
     opset = max(chosen.opset, INT4_OPSET) if spec.precision == "int4-weights" else chosen.opset
     model = _export(program, spec, opset)
     passes.strip_metadata(model)
-    passes.fold_padding(model)
+    passes.fold_padding(model, padded)
     passes.pool_globally(model)
     if spec.precision == "int8":
         if chosen.activations == "uint8":

@@ -1,6 +1,6 @@
 """Small rewrites of an ONNX graph, each before -> after; all in place unless said."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ def name_batch(model: ModelProto, name: str) -> None:
 PADDED = ("Conv", "MaxPool", "AveragePool")
 
 
-def fold_padding(model: ModelProto) -> None:
+def fold_padding(model: ModelProto, kinds: Sequence[str] = PADDED) -> None:
     """Pad(0) -> Conv  =>  Conv(pads), also with DQ and Q between; and so for pooling.
 
     Exact: padding shares its input's scale, and real zero is an integer of it. A max pool's own
@@ -44,7 +44,7 @@ def fold_padding(model: ModelProto) -> None:
     """
     producer = {name: node for node in model.graph.node for name in node.output}
     values = constants(model)
-    for node in [n for n in model.graph.node if n.op_type in PADDED]:
+    for node in [n for n in model.graph.node if n.op_type in kinds]:
         quantised = _upwards(node, producer, ("DequantizeLinear", "QuantizeLinear", "Pad"))
         chain = quantised or _upwards(node, producer, ("Pad",))
         if chain is None or not _is_zero_padding(chain[-1], values):

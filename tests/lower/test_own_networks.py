@@ -88,6 +88,12 @@ def test_each_layer_carries_signal() -> None:
     assert logits.std(0).min() > 0.1, "the answer depends on the image"
 
 
+@pytest.mark.slow
+def test_an_average_pools_padding_is_zero_on_openvino(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    lower("pooled_with_padding", "openvino", "int8", tmp_path)
+
+
 def rotated(n: int, name: str) -> str:
     """Each precision for some; powers of activations lose too much in int8, as the gate says."""
     precision = ("fp32", "int8", "fp32", "fp16")[n % 4]
