@@ -41,6 +41,8 @@ IMAGE = ImageSpec(32, 32)
 PRECISIONS = ("fp32", "int8")
 TARGETS = {"litert": "raspberry-pi", "onnx": "linux", "openvino": "linux", "coreml": "ios"}
 """Which target each backend is tried for; the others for Android."""
+LONGEST = 260
+"""Characters of a refusal that the table shows."""
 SPREAD = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
@@ -148,7 +150,9 @@ def table(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
             return ""
         if "refused" not in found:
             return "same" if found["snr_db"] >= 200 else f"{found['snr_db']:.0f}"
-        return f"no [{reasons.setdefault(found['refused'], len(reasons) + 1)}]"
+        reason = str(found["refused"]).partition("; or ")[0]
+        reason = reason if len(reason) <= LONGEST else f"{reason[:LONGEST]} ..."
+        return f"no [{reasons.setdefault(reason, len(reasons) + 1)}]"
 
     yield "| network | " + " | ".join(" ".join(column) for column in columns) + " |"
     yield "|---" * (len(columns) + 1) + "|"
