@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from edgekit import plugins
 from edgekit.lower import export
+from edgekit.lower.calibrate import from_folder
 from edgekit.lower.forms.canonical import canonical
 from edgekit.lower.forms.integer import CONVOLUTIONS, get_constant
 from edgekit.lower.gate import parity
@@ -23,7 +24,11 @@ from edgekit.lower.int8.exact import LARGEST_BIAS, doubts
 from edgekit.lower.int8.multiplier import at_least, at_most, is_exact
 from edgekit.lower.int8.pairs import QUANTIZE, maker_of, result_of, scale_of, weights_of
 from edgekit.lower.int8.quantise import quantise
+from edgekit.lower.load import load_network
 from edgekit.lower.network import Network
+from edgekit.lower.plan import Request, make_plan
+from edgekit.lower.prepare import prepare
+from edgekit.lower.prove import lower
 from edgekit.spec import ImageSpec, SessionOptions
 
 aten = torch.ops.aten
@@ -183,3 +188,30 @@ def test_what_may_differ_is_said(
     found = doubts(result.graph)
     assert bool(found) == bool(why)
     assert not why or any(line.startswith(why) for line in found)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("scheme", ["affine", "symmetric"])
+def test_published_weights_give_the_same_integers_everywhere(
+    scheme: str, shared: Path, tmp_path: Path
+) -> None:
+    """Fifty layers deep, on photographs: a step of difference anywhere would show."""
+    network = load_network(
+        "mobilenet_v2", str(shared / "weights/mobilenet_v2_imagenet.safetensors")
+    )
+    images = from_folder(shared / "images" / "fullsize", network.image, 32)
+    target = {"affine": "linux", "symmetric": "jetson"}[scheme]
+    plan = make_plan(Request(target, precision="int8"))
+    prepared = prepare(plan, network, images, lambda line: None)
+    assert prepared.same == (scheme == "affine"), "symmetric pixels are normalised in float"
+    others = ("onnx", "openvino", "litert") if scheme == "affine" else ("onnx",)
+    for backend in others:
+        folder = tmp_path / backend
+        folder.mkdir()
+        chosen = make_plan(Request(target, backend=backend, precision="int8"))
+        hop = lower(prepared, chosen, folder, lambda line: None).hops[-1]
+        assert hop.max_abs_error < 1e-3, "far less than a step"
+        assert hop.snr_db > 100
+        assert hop.edges is not None
+        assert hop.edges.snr_db > 100
