@@ -65,7 +65,8 @@ def by_ai_edge_quantizer(source: Path, inputs: Iterator[np.ndarray], out: Path) 
     from ai_edge_quantizer import quantizer, recipe
 
     maker = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
-    ranges = maker.calibrate({"serving_default": ({"image": image} for image in inputs)})
+    samples = [{"image": image} for image in inputs]
+    ranges = maker.calibrate({"serving_default": samples})
     made = out / "ai-edge-quantizer.tflite"
     made.write_bytes(bytes(maker.quantize(ranges).quantized_model))
     return made
