@@ -52,8 +52,8 @@ over the image divides rounding by the square root of its epsilon. Measured: 86 
 more in the zoo."""
 EDGES_QUANTISED: Limits = (1.5, 0.0, 0.0)
 """The same on the edge set, whose activations calibration has not seen: no more noise than signal.
-Measured: 10 dB and 0.31 in MobileNetV2 with its published weights, 14 dB and more in the zoo; 2 dB in
-small residual networks brought along, on an image that is one pixel high."""
+Measured: 10 dB and 0.31 in MobileNetV2 with its published weights, 14 dB and more in the zoo; 2 dB
+in small residual networks brought along, on an image that is one pixel high."""
 WEIGHTS: dict[Precision, tuple[Limits, Limits]] = {
     "int8-weights": ((0.3, 20.0, 0.8), (0.5, 12.0, 0.0)),
     "int4-weights": ((0.8, 5.0, 0.5), (1.0, 2.0, 0.0)),
