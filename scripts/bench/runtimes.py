@@ -141,12 +141,15 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
     """Markdown."""
     backends = sorted({name for row in rows for name in row["backends"]})
     lines = [PAGE.format(date=datetime.date.today(), machine=platform.machine())]
-    lines.append("| network | precision | " + " | ".join(backends) + " | int8: equal logits |")
-    lines.append("|---|---|" + "--:|" * len(backends) + "---|")
+    lines.append(
+        "| network | side, pixels | precision | " + " | ".join(backends) + " | int8: equal logits |"
+    )
+    lines.append("|---|--:|---|" + "--:|" * len(backends) + "---|")
     for row in sorted(rows, key=lambda row: (row["network"], PRECISIONS.index(row["precision"]))):
         cells = [_cell(row["backends"].get(name)) for name in backends]
         lines.append(
-            f"| {row['network']} | {row['precision']} | {' | '.join(cells)} | {_equal(row)} |"
+            f"| {row['network']} | {row['size']} | {row['precision']} | {' | '.join(cells)} | "
+            f"{_equal(row)} |"
         )
     refused = [
         f"- {row['network']} {row['precision']} on {name}: {found['refused']}"
@@ -185,10 +188,11 @@ def _equal(row: Mapping[str, Any]) -> str:
 PAGE = """# Every runtime, measured
 
 Written by `scripts/bench/runtimes.py` on {date}, {machine}, two virtual cores, one thread each.
-Random weights, batch norm settled on real images, 224x224 (CIFAR: 32x32). A cell is the SNR of the
-gate's hop to that runtime ("equal": no bit differs), the size of the model, and the median time of
-a run, all runtimes of a row in turn in one process. Core ML is proven by edgekit's interpreter of
-its program, and not timed. The last column compares int8 logits between all pairs of runtimes.
+Random weights, batch norm settled on real images. A cell is the SNR of the gate's hop to that
+runtime ("equal": no bit differs), the size of the model, and the median time of a run, all runtimes
+of a row in turn in one process; the machine was busy, so compare within a row. Core ML is proven by
+edgekit's interpreter of its program, and not timed. The last column compares int8 logits between
+all pairs of runtimes.
 """
 
 
