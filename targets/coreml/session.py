@@ -6,7 +6,6 @@ interpreter executes the program, so that a build is proven, `verify` replays th
 """
 
 import sys
-import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 
 from edgekit.errors import BundleError, EdgekitError, MissingPackage, SpecError
 from edgekit.spec import Fill, SessionOptions, TensorSpec
+from targets.lending import lend_buffers
 
 Predict = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 """One image, (1, H, W, 3) uint8 -> the output tensors by name, the caller's own."""
@@ -77,19 +77,7 @@ class CoreMlSession:
         """
         if self._predict is None:
             raise SpecError("this session is closed; open the bundle again")
-        name = self.inputs[0].name
-        # Over a memoryview: a slice of such a view keeps the view alive, which is seen below.
-        views = {name: np.asarray(self._image.data)}
-        lent = weakref.ref(views[name])
-        try:
-            fill(views)
-        finally:
-            views.clear()
-        if lent() is not None:
-            raise SpecError(
-                f"fill kept a view of the input '{name}' after it returned; "
-                "write into it, and copy what is needed later"
-            )
+        lend_buffers({self.inputs[0].name: self._image}, fill)
         if self._examine is not None:
             examine, self._examine = self._examine, None
             self.notes += examine(self._image)

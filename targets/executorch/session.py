@@ -20,6 +20,7 @@ import numpy as np
 from edgekit.errors import BundleError, EdgekitError, MissingPackage, SpecError
 from edgekit.spec import Fill, SessionOptions, TensorSpec
 from targets.executorch.operators import count
+from targets.lending import lend_buffers
 
 DTYPES = {0: "uint8", 1: "int8", 3: "int32", 4: "int64", 5: "float16", 6: "float32", 11: "bool"}
 """ScalarType of `executorch/schema/scalar_type.fbs`, as numpy calls it."""
@@ -99,19 +100,7 @@ class ExecuTorchSession:
         """
         if self._held is None:
             raise SpecError("this session is closed; open the bundle again")
-        # Over a memoryview: a slice of such a view keeps the view alive, which is seen below.
-        views = {s.name: np.asarray(self._buffers[s.name].data) for s in self.inputs}
-        lent = {name: weakref.ref(view) for name, view in views.items()}
-        try:
-            fill(views)
-        finally:
-            views.clear()  # the same rule on every backend, though only LiteRT cannot live without
-        kept = [name for name, view in lent.items() if view() is not None]
-        if kept:
-            raise SpecError(
-                f"fill kept a view of the input '{kept[0]}' after it returned; "
-                "write into it, and copy what is needed later"
-            )
+        lend_buffers(self._buffers, fill)
         try:
             found = self._held[0].call(self._tensors, clone_outputs=False)
         except RuntimeError as error:

@@ -4,7 +4,6 @@
 it runs, so a capture thread keeps going. In 2.3.0 the other does neither.
 """
 
-import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 
 from edgekit.errors import BundleError, EdgekitError, MissingPackage, SpecError
 from edgekit.spec import Fill, SessionOptions, TensorSpec
+from targets.lending import lend
 
 
 def load(model: Path, options: SessionOptions) -> "LiteRtSession":
@@ -68,18 +68,7 @@ class LiteRtSession:
         """
         if self._interpreter is None:
             raise SpecError("this session is closed; open the bundle again")
-        views = {name: view() for name, view in self._views.items()}
-        lent = {name: weakref.ref(view) for name, view in views.items()}
-        try:
-            fill(views)
-        finally:
-            views.clear()  # LiteRT refuses to run while any view of its memory is alive
-        kept = [name for name, view in lent.items() if view() is not None]
-        if kept:
-            raise SpecError(
-                f"fill kept a view of the input '{kept[0]}' after it returned; "
-                "write into it, and copy what is needed later"
-            )
+        lend({name: view() for name, view in self._views.items()}, fill)
         try:
             self._interpreter.invoke()
         except (RuntimeError, ValueError) as error:

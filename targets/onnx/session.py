@@ -1,7 +1,6 @@
 """ONNX Runtime on the device: buffers bound once, execution providers in the order wanted."""
 
 import os
-import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 
 from edgekit.errors import BundleError, EdgekitError, MissingPackage, SpecError
 from edgekit.spec import Fill, SessionOptions, TensorSpec
+from targets.lending import lend_buffers
 from targets.onnx.providers import CPU, Provider, choose, refusal
 
 BATCH = "batch"
@@ -72,19 +72,7 @@ class OnnxSession:
         """
         if self._session is None:
             raise SpecError("this session is closed; open the bundle again")
-        # Over a memoryview: a slice of such a view keeps the view alive, which is seen below.
-        views = {s.name: np.asarray(self._buffers[s.name].data) for s in self.inputs}
-        lent = {name: weakref.ref(view) for name, view in views.items()}
-        try:
-            fill(views)
-        finally:
-            views.clear()  # the same rule on every backend, though only LiteRT cannot live without
-        kept = [name for name, view in lent.items() if view() is not None]
-        if kept:
-            raise SpecError(
-                f"fill kept a view of the input '{kept[0]}' after it returned; "
-                "write into it, and copy what is needed later"
-            )
+        lend_buffers({s.name: self._buffers[s.name] for s in self.inputs}, fill)
         try:
             self._session.run_with_iobinding(self._binding)
         except Exception as error:  # the runtime's own classes share no other base

@@ -3,7 +3,6 @@
 It releases the GIL while it runs, so a capture thread keeps going.
 """
 
-import weakref
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from edgekit.errors import BundleError, EdgekitError, SpecError
 from edgekit.spec import Fill, SessionOptions, TensorSpec
+from targets.lending import lend_buffers
 from targets.openvino.runtime import api, line
 
 UNSEEN = ("Const", "Input", "Output")
@@ -79,19 +79,7 @@ class OpenVinoSession:
         """
         if self._request is None:
             raise SpecError("this session is closed; open the bundle again")
-        # Over a memoryview: a slice of such a view keeps the view alive, which is seen below.
-        views = {s.name: np.asarray(self._buffers[s.name].data) for s in self.inputs}
-        lent = {name: weakref.ref(view) for name, view in views.items()}
-        try:
-            fill(views)
-        finally:
-            views.clear()  # the same rule on every backend, though only LiteRT cannot live without
-        kept = [name for name, view in lent.items() if view() is not None]
-        if kept:
-            raise SpecError(
-                f"fill kept a view of the input '{kept[0]}' after it returned; "
-                "write into it, and copy what is needed later"
-            )
+        lend_buffers({s.name: self._buffers[s.name] for s in self.inputs}, fill)
         try:
             self._request.infer(share_outputs=True)
         except RuntimeError as error:

@@ -32,6 +32,7 @@ from edgekit.lower.int8.multiplier import at_least, at_most, is_exact
 from edgekit.lower.int8.pairs import (
     DEQUANTIZE,
     QUANTIZE,
+    SHARING,
     calls,
     maker_of,
     operands_of,
@@ -43,27 +44,8 @@ from edgekit.lower.int8.pairs import (
 LARGEST_BIAS = 2**22
 """In integers of s_in * s_weight: a float32 still holds each one exactly."""
 
-MOVES = {
-    aten.max_pool2d.default,
-    aten.avg_pool2d.default,
-    aten.pad.default,
-    aten.flatten.using_ints,
-    aten.view.default,
-    aten.reshape.default,
-    aten.slice.Tensor,
-    aten.channel_shuffle.default,
-    aten.permute.default,
-    aten.transpose.int,
-    aten.unflatten.int,
-    aten.squeeze.dim,
-    aten.squeeze.dims,
-    aten.unsqueeze.default,
-    aten.pixel_shuffle.default,
-    aten.pixel_unshuffle.default,
-    aten.cat.default,
-    DEQUANTIZE,
-}
-"""What gives the numbers that it takes: one scale and one zero point for both."""
+MOVES = SHARING | {aten.cat.default, DEQUANTIZE}
+"""What gives the numbers that it takes, of one input or several; and what is quantised twice."""
 KNOWN = MOVES | CONVOLUTIONS | {aten.add.Tensor, aten.mul.Tensor, aten.mean.dim}
 """What is computed in integers everywhere."""
 
@@ -119,7 +101,8 @@ def doubts(graph: fx.Graph) -> tuple[str, ...]:
         graph: of a program that `make_exact` has seen.
     """
     of = _values(graph, frozenset())
-    found = Counter(why for node in of if (why := _doubt(node, of)))
+    scales = {id(value.peers): scale_of(value.nodes[0]) for value in of.values()}
+    found = Counter(why for node in of if (why := _doubt(node, of, scales)))
     return tuple(f"{why} ({count} times)" for why, count in sorted(found.items()))
 
 
@@ -192,11 +175,10 @@ def _unit(node: fx.Node, of: dict[fx.Node, Value], scales: dict[int, float]) -> 
         yield _settle(of[sources[0]], of, scales) / count
 
 
-def _doubt(node: fx.Node, of: dict[fx.Node, Value]) -> str:
+def _doubt(node: fx.Node, of: dict[fx.Node, Value], scales: dict[int, float]) -> str:
     """Why runtimes may round what `node` quantises in different ways; empty if they cannot."""
     maker, sources = maker_of(node), _sources(node, of)
     name = str(maker.target).removeprefix("aten.").partition(".")[0]
-    scales = {id(v.peers): scale_of(v.nodes[0]) for v in of.values()}
     if str(maker.target) == "aten.to.dtype":  # the camera's pixels are integers as they are
         return ""
     if not sources or maker.target not in KNOWN:

@@ -14,6 +14,29 @@ quantized = torch.ops.quantized_decomposed
 QUANTIZE = quantized.quantize_per_tensor.default
 DEQUANTIZE = quantized.dequantize_per_tensor.default
 
+TURNING = {
+    aten.permute.default,
+    aten.transpose.int,
+    aten.unflatten.int,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+    aten.unsqueeze.default,
+    aten.pixel_shuffle.default,
+    aten.pixel_unshuffle.default,
+}
+"""The same numbers in another order; of the camera's pixels, too, which are integers already."""
+SHARING = {
+    aten.max_pool2d.default,
+    aten.avg_pool2d.default,
+    aten.pad.default,
+    aten.flatten.using_ints,
+    aten.view.default,
+    aten.reshape.default,
+    aten.slice.Tensor,
+    aten.channel_shuffle.default,
+} | TURNING
+"""What gives the numbers that it takes: one scale and one zero point for both."""
+
 
 def maker_of(quantize: fx.Node) -> fx.Node:
     """The operator whose result `quantize` takes, before the activation that is fused to it."""

@@ -45,7 +45,7 @@ from edgekit.lower.int8.observers import (
     Observer,
     activation,
 )
-from edgekit.lower.int8.pairs import layer_name
+from edgekit.lower.int8.pairs import SHARING, layer_name
 from edgekit.spec import Scheme
 
 
@@ -65,27 +65,6 @@ USUAL = Ptq()
 PAIRS = {aten.add.Tensor, aten.add_.Tensor, aten.mul.Tensor, aten.mul_.Tensor}
 ALONE = {aten.mean.dim, aten.hardsigmoid.default} | HARD_SWISHES
 SIGMOIDS = {aten.sigmoid.default, aten.sigmoid_.default}
-TURNING = {
-    aten.permute.default,
-    aten.transpose.int,
-    aten.unflatten.int,
-    aten.squeeze.dim,
-    aten.squeeze.dims,
-    aten.unsqueeze.default,
-    aten.pixel_shuffle.default,
-    aten.pixel_unshuffle.default,
-}
-"""The same numbers in another order; of the camera's pixels, too, which are integers already."""
-SHARING = {
-    aten.max_pool2d.default,
-    aten.avg_pool2d.default,
-    aten.pad.default,
-    aten.flatten.using_ints,
-    aten.view.default,
-    aten.reshape.default,
-    aten.slice.Tensor,
-    aten.channel_shuffle.default,
-} | TURNING
 
 
 class EdgeQuantizer(Quantizer):
