@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.device.copies import Copies
+from edgekit.device.image import full_bgr
 from edgekit.device.packages import opencv
 from edgekit.device.result import Result
 
@@ -23,12 +24,8 @@ def annotate(result: Result, copies: Copies) -> np.ndarray:
         (H, W, 3) uint8, BGR, owned by the caller.
     """
     cv2 = opencv("drawing on a frame")
-    pixels = result.frame.pixels
     # A copy of the whole frame: the camera's memory is lent, and may be read-only.
-    canvas: np.ndarray = np.ascontiguousarray(pixels if result.frame.order == "BGR" else
-                                              pixels[..., ::-1])  # fmt: skip
-    if np.shares_memory(canvas, pixels):
-        canvas = canvas.copy()
+    canvas = full_bgr(result.frame.picture)
     copies.add("display", "frame to draw on", canvas.nbytes)
     line = max(canvas.shape[0] // 16, 12)
     for row, prediction in enumerate(result.predictions[:_SHOWN]):

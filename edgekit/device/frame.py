@@ -3,10 +3,8 @@
 from collections.abc import Callable
 from typing import Literal, Protocol, TypeAlias
 
-import numpy as np
-
 from edgekit.device.copies import Copies
-from edgekit.device.image import Order
+from edgekit.device.picture import Layout, Picture
 from edgekit.errors import SpecError
 
 Kind: TypeAlias = Literal["live", "clip", "stills"]
@@ -17,51 +15,53 @@ and each is used. `stills`: images without a time of their own, each is used."""
 class Frame:
     """One picture, lent. Use it in a `with` block, or call `release` once.
 
-    The pixels are the camera's memory (a driver's buffer, a decoder's plane, a pool's slot), which
-    is written anew after the release: copy what is needed later.
+    Its memory is the camera's (a driver's buffer, a decoder's plane, a pool's slot), which is
+    written anew after the release: copy what is needed later.
     """
 
-    __slots__ = ("_pixels", "_release", "captured_ns", "name", "order", "sequence", "time_s")
+    __slots__ = ("_picture", "_release", "captured_ns", "name", "sequence", "slot", "time_s")
 
     def __init__(
         self,
-        pixels: np.ndarray,
-        order: Order,
+        picture: Picture,
         sequence: int,
         captured_ns: int,
         time_s: float,
         release: Callable[[], None],
         name: str = "",
+        slot: int = -1,
     ) -> None:
-        """Lend `pixels`.
+        """Lend `picture`.
 
         Args:
-            pixels: (H, W, 3) uint8, any strides.
-            order: of the channels.
-            sequence: which frame of the source this is, from 0, dropped ones counted.
-            captured_ns: when it was captured, on `time.monotonic_ns()`'s clock.
+            picture: in the camera's own memory and format.
+            sequence: which frame of the source this is, from 0, each one that the source made
+                counted, taken or not.
+            captured_ns: when it was captured, on `time.monotonic_ns()`'s clock; the driver's own
+                timestamp where it has one.
             time_s: its place in the source's own time, seconds from the first frame.
             release: gives the memory back; called once.
             name: the file it was read from; empty for a camera or a clip.
+            slot: which of a `Shareable` camera's regions it lies in; -1 for others.
         """
-        self._pixels: np.ndarray | None = pixels
+        self._picture: Picture | None = picture
         self._release = release
-        self.order: Order = order
         self.sequence = sequence
         self.captured_ns = captured_ns
         self.time_s = time_s
         self.name = name
+        self.slot = slot
 
     @property
-    def pixels(self) -> np.ndarray:
-        """(H, W, 3) uint8, valid until `release`.
+    def picture(self) -> Picture:
+        """The pixels, valid until `release`.
 
         Raises:
             SpecError: the frame was released.
         """
-        if self._pixels is None:
+        if self._picture is None:
             raise SpecError(f"frame {self.sequence} was used after its release; copy what you keep")
-        return self._pixels
+        return self._picture
 
     def release(self) -> None:
         """Give the memory back to the camera.
@@ -69,16 +69,16 @@ class Frame:
         Raises:
             SpecError: the frame was released before.
         """
-        if self._pixels is None:
+        if self._picture is None:
             raise SpecError(f"frame {self.sequence} was released twice; release it once")
-        self._pixels = None
+        self._picture = None
         self._release()
 
     def __enter__(self) -> "Frame":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._pixels is not None:
+        if self._picture is not None:
             self.release()
 
 
@@ -105,6 +105,28 @@ class Camera(Protocol):
 
     def close(self) -> None:
         """Free the camera; closing again does nothing."""
+        ...
+
+
+class Shareable(Protocol):
+    """What a camera has besides, if another process can map the memory that it lends.
+
+    So capture can run in a process of its own, and no frame is copied between the two.
+    """
+
+    @property
+    def fd(self) -> int:
+        """A file descriptor that `mmap` takes, valid until `close`."""
+        ...
+
+    @property
+    def regions(self) -> tuple[tuple[int, int], ...]:
+        """(offset, bytes) of each slot in `fd`; a frame says its `slot`."""
+        ...
+
+    @property
+    def layout(self) -> Layout:
+        """Of the picture in each slot; it changes only by closing and opening again."""
         ...
 
 

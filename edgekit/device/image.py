@@ -13,6 +13,7 @@ import numpy as np
 
 from edgekit.device.copies import UNCOUNTED, Copies
 from edgekit.device.packages import opencv
+from edgekit.device.picture import Picture
 from edgekit.errors import ImageError, SpecError
 from edgekit.spec import ImageSpec
 
@@ -117,6 +118,64 @@ def prepare(
         cv2.cvtColor(out, cv2.COLOR_BGR2RGB, dst=out)  # in place, after the resize: 7 us at 224
         copies.add("input", "colour order", out.nbytes)
     return place
+
+
+class Preparer:
+    """Prepares one picture after another under one contract; what it needs is allocated once.
+
+    One thread uses it.
+    """
+
+    def __init__(self, spec: ImageSpec, copies: Copies = UNCOUNTED) -> None:
+        """Keep the contract.
+
+        Args:
+            spec: the image contract.
+            copies: counts the bytes written.
+        """
+        self._spec, self._copies = spec, copies
+
+    def __call__(self, picture: Picture, out: np.ndarray) -> Placement:
+        """Write `picture` into `out`, (spec.height, spec.width, 3) uint8 RGB, C-contiguous.
+
+        Raises:
+            SpecError: `picture` or `out` is not as it must be.
+            ImageError: a JPEG that cannot be decoded.
+            MissingPackage: OpenCV is not installed.
+        """
+        if picture.format in ("RGB", "BGR") and not picture.turns:
+            return prepare(picture.planes[0], picture.format, self._spec, out, self._copies)
+        return prepare(full_bgr(picture), "BGR", self._spec, out, self._copies)
+
+
+def full_bgr(picture: Picture) -> np.ndarray:
+    """The whole picture, upright, for people to look at: (H, W, 3) uint8 BGR, a copy.
+
+    Raises:
+        SpecError: `picture` is not as it must be.
+        ImageError: a JPEG that cannot be decoded.
+        MissingPackage: OpenCV is not installed.
+    """
+    cv2 = opencv("showing frames")
+    planes, of = picture.planes, picture.format
+    if of == "BGR":
+        made = planes[0].copy()
+    elif of == "RGB":
+        made = np.ascontiguousarray(planes[0][..., ::-1])
+    elif of == "GREY":
+        made = cv2.cvtColor(np.ascontiguousarray(planes[0]), cv2.COLOR_GRAY2BGR)
+    elif of == "YUYV":
+        packed = np.ascontiguousarray(planes[0]).reshape(picture.height, -1, 2)
+        made = cv2.cvtColor(packed, cv2.COLOR_YUV2BGR_YUYV)
+    elif of == "NV12":
+        y, uv = (np.ascontiguousarray(plane) for plane in planes)
+        made = cv2.cvtColorTwoPlane(y, uv, cv2.COLOR_YUV2BGR_NV12)
+    elif of == "I420":
+        flat = np.concatenate([np.ravel(plane) for plane in planes])
+        made = cv2.cvtColor(flat.reshape(-1, picture.width), cv2.COLOR_YUV2BGR_I420)
+    else:
+        made = cv2.imdecode(planes[0], cv2.IMREAD_COLOR)
+    return np.ascontiguousarray(np.rot90(made, picture.turns)) if picture.turns else made
 
 
 def read_image(path: Path) -> np.ndarray:

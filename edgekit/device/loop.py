@@ -19,7 +19,7 @@ import numpy as np
 from edgekit.bundle import Bundle
 from edgekit.device.decode import top_k
 from edgekit.device.frame import Camera, Frame
-from edgekit.device.image import prepare
+from edgekit.device.image import Preparer
 from edgekit.device.packages import opencv
 from edgekit.device.result import Result
 from edgekit.device.slots import Every, Latest
@@ -53,7 +53,8 @@ class Loop:
             limit: end after so many frames; 0: with the source.
         """
         self.stats = Stats()
-        self._image, self._labels = bundle.manifest.image, bundle.labels
+        self._prepare = Preparer(bundle.manifest.image, self.stats.copies)
+        self._labels = bundle.labels
         self._session, self._camera = session, camera
         self._top, self._limit = top, limit
         self._handover = Latest() if camera.kind == "live" else Every()
@@ -112,7 +113,7 @@ class Loop:
             nonlocal prepare_ns
             begun = time.perf_counter_ns()
             out = inputs[name][0]
-            prepare(frame.pixels, frame.order, self._image, out, self.stats.copies)
+            self._prepare(frame.picture, out)
             prepare_ns = time.perf_counter_ns() - begun
 
         started = time.perf_counter_ns()

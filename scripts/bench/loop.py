@@ -23,8 +23,9 @@ from edgekit import bundle as bundles
 from edgekit.bundle import Bundle
 from edgekit.device.copies import Copies
 from edgekit.device.frame import Frame, Kind, nothing
-from edgekit.device.image import prepare
+from edgekit.device.image import full_bgr, prepare
 from edgekit.device.loop import Loop
+from edgekit.device.picture import rgb
 from edgekit.device.session import open_session
 from edgekit.device.uri import open_camera
 from edgekit.spec import Session
@@ -46,7 +47,7 @@ class Memory:
             return None
         sequence, self._next = self._next, self._next + 1
         pixels = self._frames[sequence]
-        return Frame(pixels, "RGB", sequence, time.monotonic_ns(), float(sequence), nothing)
+        return Frame(rgb(pixels), sequence, time.monotonic_ns(), float(sequence), nothing)
 
     def close(self) -> None:
         """Nothing to free."""
@@ -58,7 +59,7 @@ def decode(clip: str, limit: int) -> list[np.ndarray]:
     with closing(open_camera(clip)) as camera:
         while len(frames) < limit and (frame := camera.read()) is not None:
             with frame:
-                frames.append(frame.pixels.copy())
+                frames.append(full_bgr(frame.picture)[..., ::-1].copy())
     return frames
 
 

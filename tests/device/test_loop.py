@@ -12,6 +12,7 @@ from edgekit.bundle import Bundle
 from edgekit.device.copies import Copies
 from edgekit.device.frame import Frame, Kind, nothing
 from edgekit.device.loop import Loop
+from edgekit.device.picture import rgb
 from edgekit.device.session import open_session
 from edgekit.device.uri import open_camera
 from edgekit.errors import ImageError, SourceUnavailable
@@ -41,7 +42,7 @@ class Script:
         step()
         pixels = np.full((20, 30, 3), (10, 250, 10), np.uint8)
         stamp = time.monotonic_ns()
-        return Frame(pixels, "RGB", number, stamp, 0.0, lambda: self.released.append(number))
+        return Frame(rgb(pixels), number, stamp, 0.0, lambda: self.released.append(number))
 
     def close(self) -> None:
         pass
@@ -98,7 +99,7 @@ def test_frames_are_lent_only_until_the_next(bundle: Bundle, session: Session) -
     with Loop(bundle, session, camera) as loop:
         results = iter(loop)
         first = next(results)
-        assert first.frame.pixels[0, 0, 1] == 250
+        assert first.frame.picture.planes[0][0, 0, 1] == 250
         second = next(results)
         assert camera.released == [0]
         assert second.frame.sequence == 1

@@ -2,12 +2,13 @@ import numpy as np
 
 from edgekit.device.decode import Prediction
 from edgekit.device.frame import Frame, nothing
+from edgekit.device.picture import rgb
 from edgekit.device.result import Result
 from edgekit.device.seen import Second, Seen
 
 
 def result(time_s: float, label: str, probability: float) -> Result:
-    frame = Frame(np.zeros((1, 1, 3), np.uint8), "RGB", 0, 0, time_s, nothing)
+    frame = Frame(rgb(np.zeros((1, 1, 3), np.uint8)), 0, 0, time_s, nothing)
     return Result(frame, (Prediction(0, label, probability),), 0.0, 0.0)
 
 

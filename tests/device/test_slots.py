@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edgekit.device.frame import Frame
+from edgekit.device.picture import rgb
 from edgekit.device.slots import AHEAD, ALIVE, Every, Latest, Slots
 from edgekit.errors import SourceUnavailable
 
@@ -17,7 +18,7 @@ class Source:
         self.released: list[int] = []
 
     def frame(self, sequence: int) -> Frame:
-        return Frame(PIXELS, "RGB", sequence, 0, 0.0, lambda: self.released.append(sequence))
+        return Frame(rgb(PIXELS), sequence, 0, 0.0, lambda: self.released.append(sequence))
 
 
 def test_the_latest_frame_wins_and_the_others_are_counted() -> None:

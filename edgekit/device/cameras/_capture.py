@@ -9,6 +9,7 @@ import numpy as np
 from edgekit.device.copies import Copies
 from edgekit.device.frame import Frame, Kind
 from edgekit.device.packages import opencv
+from edgekit.device.picture import bgr
 from edgekit.device.slots import Slots
 from edgekit.errors import SourceUnavailable
 
@@ -86,7 +87,7 @@ class Capture:
         sequence, self._sequence = self._sequence, self._sequence + 1
         self._first_ns = self._first_ns or captured_ns
         time_s = (captured_ns - self._first_ns) / 1e9
-        return Frame(pixels, "BGR", sequence, captured_ns, time_s, release)
+        return Frame(bgr(pixels), sequence, captured_ns, time_s, release)
 
     def close(self) -> None:
         """Give the camera back to the system; closing again does nothing."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from edgekit.device.copies import Copies
 from edgekit.device.frame import FOREVER, Frame, Kind, nothing
 from edgekit.device.image import list_images, read_image
+from edgekit.device.picture import rgb
 from edgekit.device.uri import Uri
 
 
@@ -45,7 +46,7 @@ class Stills:
         pixels = read_image(path)
         # OpenCV decodes to BGR; read_image turns it to RGB in place.
         self.copies.add("frame", "colour order of the file", pixels.nbytes)
-        return Frame(pixels, "RGB", sequence, captured_ns, float(sequence), nothing, str(path))
+        return Frame(rgb(pixels), sequence, captured_ns, float(sequence), nothing, str(path))
 
     def close(self) -> None:
         """Forget the files."""

@@ -14,6 +14,7 @@ from edgekit.device.copies import Copies
 from edgekit.device.frame import FOREVER, Frame, Kind, nothing
 from edgekit.device.pace import Clock, Pace, pace_of
 from edgekit.device.packages import pyav
+from edgekit.device.picture import rgb
 from edgekit.device.uri import Uri
 from edgekit.errors import ImageError
 
@@ -77,7 +78,7 @@ class Clip:
         pixels = self._rgb(decoded)
         time_s = self._time(decoded)
         sequence, self._sequence = self._sequence, self._sequence + 1
-        return Frame(pixels, "RGB", sequence, self._clock.capture(time_s), time_s, nothing)
+        return Frame(rgb(pixels), sequence, self._clock.capture(time_s), time_s, nothing)
 
     def close(self) -> None:
         """Close the file."""

@@ -7,6 +7,7 @@ import numpy as np
 from edgekit.device.copies import Copies
 from edgekit.device.frame import FOREVER, Frame, Kind, nothing
 from edgekit.device.pace import Clock, pace_of
+from edgekit.device.picture import bgr
 from edgekit.device.uri import Uri, number
 from edgekit.errors import SpecError
 
@@ -56,7 +57,7 @@ class Synthetic:
         time_s = sequence / self._fps
         left = sequence % self._width
         pixels = self._picture[:, left : left + self._width]
-        return Frame(pixels, "BGR", sequence, self._clock.capture(time_s), time_s, nothing)
+        return Frame(bgr(pixels), sequence, self._clock.capture(time_s), time_s, nothing)
 
     def close(self) -> None:
         """Nothing to free."""

@@ -14,6 +14,7 @@ import pytest
 from edgekit import plugins
 from edgekit.device.cameras import csi
 from edgekit.device.frame import Camera, Frame
+from edgekit.device.picture import FORMATS
 from edgekit.device.slots import ALIVE
 from edgekit.device.uri import open_camera
 from edgekit.errors import ImageError, SourceUnavailable, SpecError, UnknownName
@@ -46,9 +47,8 @@ def test_every_camera(scheme: str, sources: dict[str, str]) -> None:
             with frame:
                 assert camera.deadline_s == float("inf")
                 assert frame.sequence == number
-                assert frame.pixels.dtype == np.uint8
-                assert frame.pixels.shape[2] == 3
-                assert frame.order in ("RGB", "BGR")
+                assert all(plane.dtype == np.uint8 for plane in frame.picture.planes)
+                assert frame.picture.format in FORMATS
                 assert 0 <= time.monotonic_ns() - frame.captured_ns < 10**10
                 assert frame.time_s > before
                 before, count = frame.time_s, count + 1
@@ -70,10 +70,10 @@ def test_the_colours_of_a_clip(clip: Path) -> None:
     with closing(open_camera(str(clip))) as camera:
         for frame in frames(camera):
             with frame:
-                assert frame.order == "RGB"
+                assert frame.picture.format == "RGB"
                 second = int(frame.time_s)
                 expected = [220 if channel == second else 20 for channel in range(3)]
-                assert np.abs(frame.pixels.mean((0, 1)) - expected).max() < 6
+                assert np.abs(frame.picture.planes[0].mean((0, 1)) - expected).max() < 6
         assert camera.copies.total("frame") == 30 * 64 * 48 * 3
         assert camera.kind == "clip"
 
@@ -170,7 +170,7 @@ def test_synthetic_frames_move_and_come_by_the_clock() -> None:
         shown = []
         for _ in range(9):
             with camera.read() as frame:  # type: ignore[union-attr]
-                shown.append(frame.pixels.copy())
+                shown.append(frame.picture.planes[0].copy())
         assert time.monotonic() - started > 0.075
     np.testing.assert_array_equal(shown[1][:, :-1], shown[0][:, 1:])
     np.testing.assert_array_equal(shown[8], shown[0])
@@ -243,7 +243,7 @@ def test_a_camera_that_is_unplugged(monkeypatch: pytest.MonkeyPatch) -> None:
             with camera.read() as frame:  # type: ignore[union-attr]
                 assert frame.sequence == number
                 assert 39e6 < time.monotonic_ns() - frame.captured_ns < 1e9  # the driver's stamp
-                seen.add(frame.pixels.ctypes.data)
+                seen.add(frame.picture.planes[0].ctypes.data)
         assert len(seen) <= ALIVE  # the same memory again and again
         assert camera.copies.total("frame") == 2 * ALIVE * 48 * 64 * 3
         with pytest.raises(SourceUnavailable, match="/dev/null went away or stopped after frame 6"):

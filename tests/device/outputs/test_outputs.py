@@ -15,6 +15,7 @@ from edgekit.device.decode import Prediction
 from edgekit.device.draw import annotate
 from edgekit.device.frame import Frame, nothing
 from edgekit.device.image import Order
+from edgekit.device.picture import bgr, rgb
 from edgekit.device.result import Output, Result
 from edgekit.device.uri import open_output
 from edgekit.errors import InputError, SourceUnavailable, StorageError, UnknownName
@@ -27,8 +28,9 @@ def result(
 ) -> Result:
     pixels = np.full((height, width, 3), (200, 20, 20), np.uint8)
     pixels.flags.writeable = False
+    made = rgb(pixels) if order == "RGB" else bgr(pixels)
     at = number / 10 if time_s < 0 else time_s
-    return Result(Frame(pixels, order, number, 0, at, nothing), PREDICTIONS, 8.1234, 29.9)
+    return Result(Frame(made, number, 0, at, nothing), PREDICTIONS, 8.1234, 29.9)
 
 
 @pytest.mark.parametrize("scheme", plugins.outputs())
@@ -165,11 +167,11 @@ def test_a_video_of_another_kind(tmp_path: Path) -> None:
 @pytest.mark.parametrize("order", ["RGB", "BGR"])
 def test_drawing_copies_once_and_never_touches_the_frame(order: Order) -> None:
     given = result(order=order)
-    before = given.frame.pixels.copy()
+    before = given.frame.picture.planes[0].copy()
     copies = Copies()
     canvas = annotate(given, copies)
-    np.testing.assert_array_equal(given.frame.pixels, before)
-    assert not np.shares_memory(canvas, given.frame.pixels)
+    np.testing.assert_array_equal(given.frame.picture.planes[0], before)
+    assert not np.shares_memory(canvas, given.frame.picture.planes[0])
     assert copies.by_reason == {("display", "frame to draw on"): before.nbytes}
     expected = (200, 20, 20) if order == "BGR" else (20, 20, 200)
     np.testing.assert_array_equal(canvas[30, 60], expected)
