@@ -122,11 +122,9 @@ def test_what_a_clip_copies(bundle: Bundle, session: Session, clip: Path) -> Non
     with closing(open_camera(str(clip))) as camera, Loop(bundle, session, camera) as loop:
         for _ in loop:
             pass
-    assert loop.summary().reasons == {
-        "frame: YUV to RGB": 64 * 48 * 3,
-        "input: resize": 8 * 12 * 3,
-        "output: logits": 3 * 4,
-    }
+    reasons = loop.summary().reasons
+    assert reasons["output: logits"] == 3 * 4
+    assert not [why for why in reasons if why.startswith("frame")]  # the decoder's own planes
 
 
 def test_a_limit(bundle: Bundle, session: Session) -> None:

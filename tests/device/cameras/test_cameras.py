@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -64,95 +63,6 @@ def test_every_camera_refuses_options_that_it_does_not_know(
     with pytest.raises(UnknownName, match="option of .* 'colour'"):
         open_camera(sources.get(scheme, f"{scheme}://") + ("&" if scheme == "synthetic" else "?")
                     + "colour=1")  # fmt: skip
-
-
-def test_the_colours_of_a_clip(clip: Path) -> None:
-    with closing(open_camera(str(clip))) as camera:
-        for frame in frames(camera):
-            with frame:
-                assert frame.picture.format == "RGB"
-                second = int(frame.time_s)
-                expected = [220 if channel == second else 20 for channel in range(3)]
-                assert np.abs(frame.picture.planes[0].mean((0, 1)) - expected).max() < 6
-        assert camera.copies.total("frame") == 30 * 64 * 48 * 3
-        assert camera.kind == "clip"
-
-
-def test_a_clip_by_the_clock(clip: Path) -> None:
-    with closing(open_camera(f"{clip}?pace=realtime")) as camera:
-        assert camera.kind == "live"
-        started, stamps = time.monotonic(), []
-        for _ in range(4):
-            frame = camera.read()
-            assert frame is not None
-            stamps.append(frame.captured_ns)
-        assert 0.29 < time.monotonic() - started < 2
-        np.testing.assert_allclose(np.diff(stamps), 1e8, atol=2)
-
-
-@pytest.mark.parametrize("degrees", [90, -90, 180])
-def test_a_clip_that_was_recorded_sideways(clip: Path, degrees: int) -> None:
-    import av
-
-    from edgekit.device.cameras.file import Clip
-
-    with closing(Clip(clip, "fast")) as camera:
-        pixels = np.zeros((48, 64, 3), np.uint8)
-        pixels[:10] = 255  # a bright band at the top
-        decoded = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-        turned = SimpleNamespace(
-            rotation=degrees, colorspace=2, height=48, reformat=decoded.reformat
-        )
-        upright = camera._rgb(turned)
-    np.testing.assert_array_equal(upright, np.rot90(pixels, degrees // 90))  # counter-clockwise
-
-
-def test_the_matrix_of_untagged_and_tagged_video() -> None:
-    from edgekit.device.cameras.file import _matrix
-
-    def tagged(colorspace: int, height: int) -> SimpleNamespace:
-        return SimpleNamespace(colorspace=colorspace, height=height)
-
-    assert [_matrix(tagged(2, lines)) for lines in (480, 720, 1080)] == [5, 1, 1]
-    assert [_matrix(tagged(space, 480)) for space in (1, 6, 9)] == [1, 5, 9]
-
-
-@pytest.mark.parametrize("content", [b"", b"no video at all" * 99])
-def test_what_is_no_clip(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "clip.mp4"
-    path.write_bytes(content)
-    with pytest.raises(ImageError, match="cannot open the clip"):
-        open_camera(str(path))
-
-
-def test_a_clip_that_is_cut_short(clip: Path, tmp_path: Path) -> None:
-    import av
-
-    path = tmp_path / "cut.mkv"
-    with av.open(str(clip)) as source, av.open(str(path), "w") as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                target.mux(packet)
-    path.write_bytes(path.read_bytes()[:900])
-    with closing(open_camera(str(path))) as camera:
-        count = sum(1 for _ in frames(camera))  # what is whole is used
-    assert 0 < count < 30
-
-
-def test_a_sound_file_has_no_video_in_it(tmp_path: Path) -> None:
-    import av
-
-    path = tmp_path / "sound.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("aac", rate=44100)
-        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
-        silence.rate = 44100
-        container.mux(stream.encode(silence))
-        container.mux(stream.encode(None))
-    with pytest.raises(ImageError, match="has no video in it"):
-        open_camera(str(path))
 
 
 def test_a_broken_image_in_a_folder_is_named(tmp_path: Path) -> None:
