@@ -28,6 +28,11 @@ class Copies:
         key = (kind, reason)
         self.by_reason[key] = self.by_reason.get(key, 0) + nbytes
 
+    def include(self, other: "Copies") -> None:
+        """Count what `other` counted, too."""
+        for (kind, reason), nbytes in tuple(other.by_reason.items()):
+            self.add(kind, reason, nbytes)
+
     def total(self, kind: Kind) -> int:
         """Bytes of one kind so far."""
         return sum(n for (k, _), n in tuple(self.by_reason.items()) if k == kind)

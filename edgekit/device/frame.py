@@ -88,11 +88,20 @@ class Camera(Protocol):
     One thread reads. Holds a resource: call `close()` once that thread has ended.
     """
 
-    kind: Kind
-    deadline_s: float
-    """How long the next frame may take before the camera counts as gone; infinite for a file."""
-    copies: Copies
-    """Bytes that `read` copied so far."""
+    @property
+    def kind(self) -> Kind:
+        """When frames come, and whether each is used."""
+        ...
+
+    @property
+    def deadline_s(self) -> float:
+        """How long the next frame may take before the camera is gone; infinite for a file."""
+        ...
+
+    @property
+    def copies(self) -> Copies:
+        """Bytes that `read` copied so far."""
+        ...
 
     def read(self) -> Frame | None:
         """Wait for the next frame; None at the end of the source.

@@ -4,35 +4,35 @@
         for result in loop:
             print(result.best.label)
 
-A thread captures while the main thread infers. From a live camera the latest frame wins; of a file
-every frame is used. Each frame is prepared straight into the model's own input memory.
+A thread, or a process, captures while the main thread infers. From a live camera the latest frame
+wins; of a file every frame is used. Each frame is prepared straight into the model's own input
+memory.
 """
 
 import itertools
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import ExitStack
 from types import TracebackType
 
-import numpy as np
-
 from edgekit.bundle import Bundle
-from edgekit.device.decode import top_k
-from edgekit.device.frame import Camera, Frame
-from edgekit.device.image import Preparer
-from edgekit.device.packages import opencv
+from edgekit.device.answer import Answerer
+from edgekit.device.frame import Camera
+from edgekit.device.overlap import Ahead
 from edgekit.device.result import Result
-from edgekit.device.slots import Every, Latest
 from edgekit.device.stats import Stats, Summary
+from edgekit.device.supply import Supply
+from edgekit.errors import ImageError
 from edgekit.spec import Session
 
-_JOIN_S = 6.0  # longer than a camera's driver may hold its reader
+BROKEN_IN_A_ROW = 30
+"""Frames of a live camera that may be broken one after the other."""
 
 
 class Loop:
-    """A running capture thread and the answers to its frames. Use it in a `with` block.
+    """A running capture and the answers to its frames. Use it in a `with` block.
 
-    Leaving the block ends the thread; the session and the camera stay their openers' to close.
+    Leaving the block ends the capture; the session and the camera stay their openers' to close.
     """
 
     def __init__(
@@ -42,6 +42,9 @@ class Loop:
         camera: Camera,
         top: int = 3,
         limit: int = 0,
+        *,
+        overlap: bool = False,
+        source: str = "",
     ) -> None:
         """Prepare to run.
 
@@ -51,20 +54,21 @@ class Loop:
             camera: open; only this loop reads it.
             top: answers per frame.
             limit: end after so many frames; 0: with the source.
+            overlap: prepare the next frame in a thread of its own while one is inferred. Pays where
+                preparing takes long and a core is free; a live frame gets older by it.
+            source: what the results say of where they come from.
         """
         self.stats = Stats()
-        self._prepare = Preparer(bundle.manifest.image, self.stats.copies)
-        self._labels = bundle.labels
-        self._session, self._camera = session, camera
-        self._top, self._limit = top, limit
-        self._handover = Latest() if camera.kind == "live" else Every()
-        self._thread = threading.Thread(target=self._capture, name="capture", daemon=True)
+        self._limit, self._kind = limit, camera.kind
+        self._supply = Supply(camera, self.stats)
+        self._answerer = Answerer(bundle, session, self.stats, source, top)
+        self._ahead = Ahead(self._supply, self._answerer) if overlap else None
 
     def __enter__(self) -> "Loop":
-        # One thread for pixels: resizing to a model's input gains nothing from more, and OpenCV's
-        # pool would take cores from the model in uneven bites.
-        opencv("running a camera").setNumThreads(1)
-        self._thread.start()
+        self._answerer.warm()
+        self._supply.start()
+        if self._ahead is not None:
+            self._ahead.start()
         return self
 
     def __exit__(
@@ -73,74 +77,51 @@ class Loop:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._handover.stop()
-        # A driver that hangs inside a read cannot be interrupted: the thread is a daemon, and the
-        # process may end without it.
-        self._thread.join(_JOIN_S)
-        self._handover.stop()  # what was put between the two lines above
+        with ExitStack() as stack:
+            if self._ahead is not None:
+                stack.callback(self._ahead.stop)
+            stack.callback(self._supply.stop)
 
     def __iter__(self) -> Iterator[Result]:
         """Answer frame after frame; each result's frame is released before the next.
 
         Raises:
-            SourceUnavailable: the camera went away or gave nothing within the deadline.
-            ImageError: a file of the source cannot be decoded.
+            SourceUnavailable: the camera went away and did not come back.
+            ImageError: a file of the source cannot be decoded, or too many frames of a camera.
             CheckFailed: the model's output is not finite.
         """
         for number in itertools.count(1):
-            waited = time.perf_counter_ns()
-            frame = self._handover.take(self._camera.deadline_s)
-            if frame is None:
+            answered = self._next()
+            if answered is None:
                 return
-            self.stats.stages["wait"].add(time.perf_counter_ns() - waited)
-            with frame:
-                result = self._answer(frame)
+            with answered.frame:
                 started = time.perf_counter_ns()
-                yield result
+                yield answered
                 self.stats.stages["output"].add(time.perf_counter_ns() - started)
             if number == self._limit:
                 return
 
     def summary(self) -> Summary:
         """What the run cost so far."""
-        return self.stats.summary(self._handover.dropped, (self._camera.copies,))
+        return self.stats.summary()
 
-    def _answer(self, frame: Frame) -> Result:
-        name = self._session.inputs[0].name
-        prepare_ns = 0
-
-        def fill(inputs: Mapping[str, np.ndarray]) -> None:
-            nonlocal prepare_ns
-            begun = time.perf_counter_ns()
-            out = inputs[name][0]
-            self._prepare(frame.picture, out)
-            prepare_ns = time.perf_counter_ns() - begun
-
-        started = time.perf_counter_ns()
-        outputs = self._session.run(fill)
-        ran = time.perf_counter_ns()
-        logits = outputs[self._session.outputs[0].name]
-        predictions = top_k(logits, self._labels, self._top)
-        done = time.perf_counter_ns()
-        self.stats.copies.add("output", "logits", sum(o.nbytes for o in outputs.values()))
-        stages = self.stats.stages
-        stages["prepare"].add(prepare_ns)
-        stages["infer"].add(ran - started - prepare_ns)
-        stages["decode"].add(done - ran)
-        age_ms, fps = self.stats.answered(frame.captured_ns)
-        return Result(frame, predictions, age_ms, fps)
-
-    def _capture(self) -> None:
-        """Read until the source ends, fails, or the loop stops (the capture thread)."""
-        error: BaseException | None = None
-        try:
-            while not self._handover.ended:
-                started = time.perf_counter_ns()
-                frame = self._camera.read()
-                if frame is None:
-                    break
-                self.stats.stages["capture"].add(time.perf_counter_ns() - started)
-                self._handover.put(frame)
-        except BaseException as failure:  # raised again in the main thread, by `take`
-            error = failure
-        self._handover.end(error)
+    def _next(self) -> Result | None:
+        """The answer to the next frame that is whole; its frame is lent."""
+        for broken in itertools.count(1):
+            if self._ahead is not None:
+                frame, staged = self._ahead.take()
+            else:
+                frame, staged = self._supply.take(), None
+            if frame is None:
+                return None
+            try:
+                return self._answerer.answer(frame, staged)
+            except ImageError:
+                frame.release()
+                if self._kind != "live" or broken == BROKEN_IN_A_ROW:
+                    raise
+                self.stats.broken += 1
+            except BaseException:
+                frame.release()
+                raise
+        return None

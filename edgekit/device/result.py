@@ -1,10 +1,12 @@
 """What the loop yields for each frame, and what takes it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from edgekit.device.decode import Prediction
 from edgekit.device.frame import Frame
+from edgekit.device.stats import Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,12 @@ class Result:
     """From the frame's capture to this answer."""
     fps: float
     """Answers a second so far, for people to look at."""
+    source: str = ""
+    """Where the frame came from, as it was given."""
+    model: str = ""
+    """Which bundle answered, by its manifest's name."""
+    summary: Callable[[], Summary] | None = None
+    """What the run cost so far; summed up when it is called."""
 
     @property
     def best(self) -> Prediction:

@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 
 import numpy as np
 
-from edgekit.device.frame import Frame
+from edgekit.device.frame import Camera, Frame
 from edgekit.errors import SourceUnavailable
 
 ALIVE = 3
@@ -38,9 +38,8 @@ class Latest:
     """One waiting frame of a live camera; a newer one takes its place, and it is dropped."""
 
     def __init__(self) -> None:
-        self.used = 0
-        self.dropped = 0
-        """Frames replaced by a newer one before they were taken."""
+        self.first = -1
+        """Sequence number of the first frame that was put; -1 before."""
         self.ended = False
         self._changed = threading.Condition()
         self._waiting: Frame | None = None
@@ -49,11 +48,12 @@ class Latest:
     def put(self, frame: Frame) -> None:
         """Hand over a frame, without waiting; after the end it is released at once."""
         with self._changed:
+            if self.first < 0:
+                self.first = frame.sequence
             if self.ended:
                 unused: Frame | None = frame
             else:
                 unused, self._waiting = self._waiting, frame
-                self.dropped += unused is not None
             self._changed.notify()
         if unused is not None:
             unused.release()
@@ -78,7 +78,6 @@ class Latest:
             frame, self._waiting = self._waiting, None
             if frame is None and self._error is not None:
                 raise self._error
-            self.used += frame is not None
             return frame
 
     def end(self, error: BaseException | None = None) -> None:
@@ -89,10 +88,11 @@ class Latest:
             self._changed.notify()
 
     def stop(self) -> None:
-        """End from the taking side: a frame that waits is released, neither used nor dropped."""
+        """End from the taking side: a frame that waits is released."""
         with self._changed:
             self.ended = True
             unused, self._waiting = self._waiting, None
+            self._changed.notify_all()
         if unused is not None:
             unused.release()
 
@@ -104,10 +104,8 @@ class Every:
     is woken while it holds a lock, and then waits for a core, would stop the inference too.
     """
 
-    dropped = 0
-
     def __init__(self) -> None:
-        self.used = 0
+        self.first = -1
         self.ended = False
         self._room: SimpleQueue[None] = SimpleQueue()
         self._waiting: SimpleQueue[Frame | None] = SimpleQueue()
@@ -118,6 +116,8 @@ class Every:
     def put(self, frame: Frame) -> None:
         """Hand over a frame when there is room; after the end it is released at once."""
         self._room.get()
+        if self.first < 0:
+            self.first = frame.sequence
         if self.ended:
             frame.release()
         else:
@@ -136,7 +136,6 @@ class Every:
                 raise self._error
             return None
         self._room.put(None)
-        self.used += 1
         return frame
 
     def end(self, error: BaseException | None = None) -> None:
@@ -156,3 +155,31 @@ class Every:
             if frame is not None:
                 frame.release()
         self._waiting.put(None)
+
+
+class Direct:
+    """No hand-over: who takes a frame reads the camera itself.
+
+    For one that another process reads: the newest frame waits over there, and is sent when asked.
+    """
+
+    def __init__(self, camera: Camera) -> None:
+        """Read `camera`."""
+        self.first = -1
+        self.ended = False
+        self._camera = camera
+
+    def take(self, deadline_s: float) -> Frame | None:
+        """The newest frame; None at the end of the source. The caller releases it.
+
+        Raises:
+            SourceUnavailable: as the camera raises it, by its own deadline.
+        """
+        frame = self._camera.read()
+        if frame is not None and self.first < 0:
+            self.first = frame.sequence
+        return frame
+
+    def stop(self) -> None:
+        """Nothing waits here."""
+        self.ended = True

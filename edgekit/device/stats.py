@@ -1,12 +1,14 @@
 """What a run cost: time per stage, frame age, drops, and bytes copied, counted as they happen."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from edgekit.device.copies import KINDS, Copies
+from edgekit.device.frame import Camera, Frame
 from edgekit.device.histogram import Histogram
+from edgekit.device.steady import Steady
 
 Stage: TypeAlias = Literal["capture", "wait", "prepare", "infer", "decode", "output"]
 STAGES: tuple[Stage, ...] = ("capture", "wait", "prepare", "infer", "decode", "output")
@@ -28,8 +30,14 @@ class Summary:
 
     frames: int
     """Frames that were used."""
+    produced: int
+    """Frames that the source made, from the first one captured to the last one used."""
     dropped: int
-    """Frames that a newer one replaced before they were used."""
+    """Those that were not used: a newer one was there, or nobody took them from the driver."""
+    broken: int
+    """Of the dropped ones, those that could not be decoded."""
+    restarts: int
+    """How often the camera was opened again after it failed."""
     seconds: float
     """From the first frame's capture to the last answer."""
     fps: float
@@ -61,16 +69,21 @@ class Stats:
         self.copies = Copies()
         """What the using thread copies; each camera counts its own."""
         self.frames = 0
+        self.broken = 0
         self._first_ns = 0
         self._last_ns = 0
+        self._last_sequence = -1
+        self._camera: Camera | None = None
+        self._first: Callable[[], int] = int
 
-    def answered(self, captured_ns: int) -> tuple[float, float]:
-        """Count an answer to the frame captured at `captured_ns`; give its age (ms) and the fps."""
+    def answered(self, frame: Frame) -> tuple[float, float]:
+        """Count an answer to `frame`; give its age (ms) and the answers a second so far."""
         self._last_ns = time.monotonic_ns()
         if not self.frames:
-            self._first_ns = captured_ns
+            self._first_ns = frame.captured_ns
         self.frames += 1
-        age_ns = self._last_ns - captured_ns
+        self._last_sequence = frame.sequence
+        age_ns = self._last_ns - frame.captured_ns
         self.age.add(age_ns)
         return age_ns / 1e6, self.fps
 
@@ -84,18 +97,31 @@ class Stats:
         """Answers a second so far; 0 before the first."""
         return self.frames / self.seconds if self.seconds > 0 else 0.0
 
-    def summary(self, dropped: int, copies: Iterable[Copies]) -> Summary:
-        """Sum up; `copies` are counters beside this one, of the camera for instance."""
-        counters = (self.copies, *copies)
+    def follow(self, camera: Camera, first: Callable[[], int]) -> None:
+        """Include what `camera` copies and how often it was opened again.
+
+        Args:
+            camera: whose frames are answered.
+            first: gives the sequence number of the first frame that was captured.
+        """
+        self._camera, self._first = camera, first
+
+    def summary(self) -> Summary:
+        """Sum up."""
+        counters = [self.copies, *([self._camera.copies] if self._camera else [])]
         frames = max(self.frames, 1)
         reasons: dict[str, float] = {}
         for counter in counters:
             for (kind, reason), nbytes in tuple(counter.by_reason.items()):
                 key = f"{kind}: {reason}"
                 reasons[key] = reasons.get(key, 0.0) + nbytes / frames
+        produced = self._last_sequence - self._first() + 1 if self.frames else 0
         return Summary(
             self.frames,
-            dropped,
+            produced,
+            produced - self.frames,
+            self.broken,
+            self._camera.restarts if isinstance(self._camera, Steady) else 0,
             self.seconds,
             self.fps,
             _timing(self.age),
@@ -113,8 +139,10 @@ def table(summary: Summary) -> str:
         lines.append(f"{name:14}{t.mean:9.3f}{t.p50:9.3f}{t.p95:9.3f}{t.p99:9.3f}")
     lines.append(
         f"{summary.frames} frames in {summary.seconds:.2f} s, {summary.fps:.1f} fps, "
-        f"{summary.dropped} dropped"
+        f"{summary.dropped} dropped of {summary.produced} produced"
     )
+    if summary.broken or summary.restarts:
+        lines.append(f"{summary.broken} frames broken, {summary.restarts} restarts of the camera")
     lines.append("bytes copied per frame:")
     lines += [f"  {kind:12}{nbytes:12,.0f}" for kind, nbytes in summary.bytes_per_frame.items()]
     lines += [f"    {why:40}{n:12,.0f}" for why, n in sorted(summary.reasons.items())]

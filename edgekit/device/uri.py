@@ -5,21 +5,38 @@ Sources: `cat.jpg`, `photos/`, `clip.mp4`, `synthetic://640x480@30`, `v4l2:///de
 in `edgekit/device/cameras` or `edgekit/device/outputs`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Literal, TypeAlias, cast
 from urllib.parse import parse_qsl, unquote
 
 from edgekit import plugins
+from edgekit.device import apart
+from edgekit.device.apart import Apart
 from edgekit.device.copies import Copies
 from edgekit.device.frame import Camera
 from edgekit.device.image import SUFFIXES
 from edgekit.device.result import Output
-from edgekit.errors import ImageError, InputError, SpecError, StorageError, UnknownName
+from edgekit.device.steady import Steady
+from edgekit.errors import (
+    ImageError,
+    InputError,
+    SourceUnavailable,
+    SpecError,
+    StorageError,
+    UnknownName,
+)
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov"})
 """What an output without a scheme may end in."""
+
+
+Capture: TypeAlias = Literal["auto", "thread", "process"]
+"""Where a live camera is read."""
+_NOT_CAMERAS = frozenset({"dir", "file", "image"})
+_MAPPED = frozenset({"v4l2"})
+"""Cameras whose memory another process can map: capture apart costs no copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +133,41 @@ def parse_output(text: str) -> Uri:
     return Uri(text, "file", uri.place, uri.options)
 
 
-def open_camera(text: str) -> Camera:
-    """Open a source.
+def open_camera(text: str, capture: Capture = "auto", cores: Sequence[int] = ()) -> Camera:
+    """Open a source; a live one is opened again when it stalls or goes away (see `Steady`).
+
+    Args:
+        text: a path or `scheme://place?option=value`.
+        capture: where a live camera is read. `thread`: in this process. `process`: in one of its
+            own. `auto`: in one of its own where that costs no copy.
+        cores: on which a capture process may run; empty: on all.
+
+    Raises:
+        UnknownName: no such scheme or option.
+        ImageError: a file that is not there or cannot be decoded.
+        SourceUnavailable: a camera that is not there, is busy, or may not be opened.
+        MissingPackage: a package that this source needs.
+    """
+    if _wants_process(parse_source(text), capture):
+        return Steady(lambda: Apart(text, cores))
+    camera = open_raw(text)
+    return Steady(lambda: open_raw(text), camera) if camera.kind == "live" else camera
+
+
+def _wants_process(uri: Uri, capture: Capture) -> bool:
+    """Whether this source is read in a process of its own."""
+    if capture == "thread" or uri.scheme in _NOT_CAMERAS:
+        return False
+    if capture == "process" and not apart.possible():
+        raise SourceUnavailable(
+            "capture in a process of its own passes memory between processes as Linux does; "
+            "use --capture thread here"
+        )
+    return capture == "process" or (uri.scheme in _MAPPED and apart.possible())
+
+
+def open_raw(text: str) -> Camera:
+    """Open a source as it is: in this process, and when it fails it has failed.
 
     Raises:
         UnknownName: no such scheme or option.

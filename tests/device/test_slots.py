@@ -29,7 +29,7 @@ def test_the_latest_frame_wins_and_the_others_are_counted() -> None:
     assert frame is not None
     assert frame.sequence == 3
     assert source.released == [0, 1, 2]
-    assert (handover.used, handover.dropped) == (1, 3)
+    assert handover.first == 0
 
 
 def test_every_frame_is_used_of_a_file() -> None:
@@ -47,7 +47,6 @@ def test_every_frame_is_used_of_a_file() -> None:
         taken.append(frame.sequence)
     thread.join()
     assert taken == list(range(50))
-    assert (handover.used, handover.dropped) == (50, 0)
 
 
 @pytest.mark.parametrize("kind", [Latest, Every])
@@ -78,7 +77,6 @@ def test_stop_frees_a_producer_that_waits_and_what_it_holds() -> None:
     thread.join(5)
     assert not thread.is_alive()
     assert sorted(source.released) == list(range(AHEAD + 1))
-    assert (handover.used, handover.dropped) == (0, 0)
     assert handover.take(1) is None
 
 
@@ -88,7 +86,6 @@ def test_a_live_camera_is_stopped() -> None:
     handover.stop()
     handover.put(source.frame(1))
     assert source.released == [0, 1]
-    assert (handover.used, handover.dropped) == (0, 0)
     assert handover.take(1) is None
 
 

@@ -1,11 +1,17 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit.device.copies import UNCOUNTED, Copies
+from edgekit.device.frame import Frame, nothing
 from edgekit.device.histogram import Histogram
+from edgekit.device.picture import rgb
 from edgekit.device.stats import Stats, table
+
+PICTURE = rgb(np.zeros((1, 1, 3), np.uint8))
 
 
 @given(st.lists(st.integers(1_000, 10**12), min_size=1), st.floats(0.1, 100.0))
@@ -42,13 +48,14 @@ def test_copies_add_up_by_kind_and_reason() -> None:
 
 def test_summary_and_table() -> None:
     stats, camera = Stats(), Copies()
-    for _ in range(4):
-        stats.answered(1)
+    stats.follow(SimpleNamespace(copies=camera), lambda: 3)
+    for sequence in (4, 5, 7, 8):
+        stats.answered(Frame(PICTURE, sequence, 1, 0.0, nothing))
         stats.stages["infer"].add(2_000_000)
         stats.copies.add("input", "resize", 100)
         camera.add("frame", "convert", 1000)
-    summary = stats.summary(2, [camera])
-    assert (summary.frames, summary.dropped) == (4, 2)
+    summary = stats.summary()
+    assert (summary.frames, summary.produced, summary.dropped) == (4, 6, 2)
     assert summary.stages_ms["infer"].mean == 2.0
     assert summary.bytes_per_frame == {"input": 100, "frame": 1000, "output": 0, "display": 0}
     assert summary.reasons == {"input: resize": 100, "frame: convert": 1000}
@@ -58,6 +65,6 @@ def test_summary_and_table() -> None:
 
 
 def test_a_run_without_frames_has_a_summary() -> None:
-    summary = Stats().summary(0, [])
-    assert (summary.frames, summary.fps, summary.seconds) == (0, 0.0, 0.0)
+    summary = Stats().summary()
+    assert (summary.frames, summary.dropped, summary.fps, summary.seconds) == (0, 0, 0.0, 0.0)
     assert "0 frames" in summary.line

@@ -1,0 +1,182 @@
+"""The process that reads a camera for another one: see `apart.py`.
+
+A thread reads and keeps the newest frame; the main thread gives it away when it is asked.
+"""
+
+import dataclasses
+import json
+import mmap
+import os
+import socket
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from edgekit.device import apart
+from edgekit.device.copies import Kind
+from edgekit.device.frame import Camera, Frame, Shareable
+from edgekit.device.picture import Layout, Picture, layout
+from edgekit.device.slots import Latest
+from edgekit.device.uri import open_raw
+from edgekit.errors import EdgekitError, SourceUnavailable
+
+_SLOTS = 3
+"""Of memory for copies: one in use, one that is written, one to spare."""
+
+
+def serve(descriptor: int, text: str) -> None:
+    """Read the source `text` for whoever holds the other end of the socket; never returns."""
+    connection = socket.socket(fileno=descriptor)
+    with suppress(OSError, KeyboardInterrupt):  # the other side is gone
+        try:
+            camera = open_raw(text)
+            _Server(connection, camera).run()
+        except EdgekitError as error:
+            connection.send(_as_json(error))
+        except BaseException as error:
+            # Not ours, so a fault of a library: say it as a camera that is gone.
+            failure = SourceUnavailable(f"reading {text} failed: {type(error).__name__}: {error}")
+            connection.send(_as_json(failure))
+            raise
+    os._exit(0)  # at once, whatever hangs in a driver; the system frees the camera
+
+
+class _Server:
+    def __init__(self, connection: socket.socket, camera: Camera) -> None:
+        self._connection, self._camera = connection, camera
+        self._newest, self._read_ns = Latest(), 0
+        self._keys: list[tuple[Kind, str]] = []
+        first = camera.read()
+        if first is None:
+            raise SourceUnavailable("the source ended before its first frame")
+        self._lender: _Mapped | _Copied = (
+            _Mapped(camera, camera) if first.slot >= 0 and _shares(camera) else
+            _Copied(camera, first.picture)
+        )  # fmt: skip
+        hello = {
+            "deadline_s": min(camera.deadline_s, 3600.0),
+            "layout": dataclasses.asdict(self._lender.layout),
+            "regions": self._lender.regions,
+        }
+        socket.send_fds(connection, [json.dumps(hello).encode()], [self._lender.fd])
+        self._newest.put(first)
+
+    def run(self) -> None:
+        """Answer until the other side goes away or the source ends."""
+        threading.Thread(target=self._capture, name="capture", daemon=True).start()
+        message = bytearray(apart.ASK.size)
+        while self._connection.recv_into(message):
+            what, slot = apart.ASK.unpack_from(message)
+            if what == b"R":
+                self._lender.released(slot)
+            elif (frame := self._newest.take(float("inf"))) is None:
+                self._connection.send(b"E")
+            else:
+                self._give(frame)
+
+    def _give(self, frame: Frame) -> None:
+        slot, used = self._lender.lend(frame)
+        counted = tuple(self._camera.copies.by_reason)
+        if len(counted) != len(self._keys):
+            self._keys = [*counted][: apart.REASONS]
+            self._connection.send(b"K" + json.dumps(self._keys).encode())
+        counts = [self._camera.copies.by_reason[key] for key in self._keys]
+        counts += [0] * (apart.REASONS - len(counts))
+        self._connection.send(
+            apart.FRAME.pack(
+                b"F", slot, used, frame.sequence, frame.captured_ns, frame.time_s, self._read_ns,
+                *counts,
+            )
+        )  # fmt: skip
+
+    def _capture(self) -> None:
+        error: BaseException | None = None
+        try:
+            while True:
+                started = time.perf_counter_ns()
+                frame = self._camera.read()
+                if frame is None:
+                    break
+                self._read_ns = time.perf_counter_ns() - started
+                self._newest.put(frame)
+        except BaseException as failure:  # raised again in the main thread, by `take`
+            error = failure
+        self._newest.end(error)
+
+
+class _Mapped:
+    """Frames of a camera whose memory the other side maps: only their number goes over."""
+
+    def __init__(self, camera: Camera, shared: Any) -> None:
+        lends: Shareable = shared
+        self.layout, self.fd, self.regions = lends.layout, lends.fd, lends.regions
+        self._lent: dict[int, Frame] = {}
+
+    def lend(self, frame: Frame) -> tuple[int, int]:
+        self._lent[frame.slot] = frame
+        return frame.slot, frame.picture.planes[0].size if self.layout.format == "MJPEG" else 0
+
+    def released(self, slot: int) -> None:
+        self._lent.pop(slot).release()
+
+
+class _Copied:
+    """Frames of other cameras, copied into memory that both sides map."""
+
+    def __init__(self, camera: Camera, picture: Picture) -> None:
+        self._camera = camera
+        self.layout = _room_for(picture)
+        size = -(-self.layout.nbytes // os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PAGE_SIZE")
+        self.fd = os.memfd_create("edgekit-frames")
+        os.ftruncate(self.fd, size * _SLOTS)
+        self.regions = tuple((n * size, self.layout.nbytes) for n in range(_SLOTS))
+        memory = np.frombuffer(mmap.mmap(self.fd, size * _SLOTS), np.uint8)
+        self._views = [self.layout.over(memory[start:], size) for start, _ in self.regions]
+        self._free = [*range(_SLOTS)]
+
+    def lend(self, frame: Frame) -> tuple[int, int]:
+        with frame:
+            picture = frame.picture
+            if not _fits(picture, self.layout):
+                raise SourceUnavailable(
+                    f"the camera changed its picture from {self.layout.width}x{self.layout.height} "
+                    f"{self.layout.format} to {picture.width}x{picture.height} {picture.format}"
+                )
+            slot = self._free.pop()
+            used = 0
+            for plane, room in zip(picture.planes, self._views[slot].planes, strict=True):
+                # A copy of the whole frame: this camera's memory belongs to this process alone.
+                np.copyto(room[: len(plane)], plane)
+                self._camera.copies.add("frame", "to the process that infers", plane.nbytes)
+                used = plane.nbytes
+            return slot, used
+
+    def released(self, slot: int) -> None:
+        self._free.append(slot)
+
+
+def _shares(camera: Any) -> bool:
+    return all(hasattr(camera, name) for name in ("fd", "regions", "layout"))
+
+
+def _room_for(picture: Picture) -> Layout:
+    """A layout like that of `picture`, rows side by side; of a JPEG, four times as long."""
+    room = layout(
+        picture.format, picture.width, picture.height, nbytes=4 * picture.planes[0].size,
+        matrix=picture.matrix, full_range=picture.full_range,
+    )  # fmt: skip
+    return dataclasses.replace(room, turns=picture.turns)
+
+
+def _fits(picture: Picture, room: Layout) -> bool:
+    same = (picture.format, picture.width, picture.height) == (
+        room.format, room.width, room.height,
+    )  # fmt: skip
+    return same and (room.format != "MJPEG" or picture.planes[0].size <= room.nbytes)
+
+
+def _as_json(error: EdgekitError) -> bytes:
+    return json.dumps({"error": type(error).__name__, "message": str(error)}).encode()

@@ -1,0 +1,81 @@
+"""Where a loop's frames come from: a thread that captures, or another process's camera."""
+
+import threading
+import time
+
+from edgekit.device.apart import Apart
+from edgekit.device.frame import Camera, Frame
+from edgekit.device.packages import opencv
+from edgekit.device.slots import Direct, Every, Latest
+from edgekit.device.stats import Stats
+from edgekit.device.steady import Steady
+
+_JOIN_S = 1.2
+"""For a reader to end: in all, a program must be gone within two seconds of being told."""
+
+
+class Supply:
+    """The frames of one camera, taken one by one. Use `start` and `stop`."""
+
+    def __init__(self, camera: Camera, stats: Stats) -> None:
+        """Keep the camera; only this supply reads it."""
+        self.camera = camera
+        self._stats = stats
+        self._thread: threading.Thread | None = None
+        self._handover: Latest | Every | Direct
+        if isinstance(camera, Steady) and isinstance(camera.camera, Apart):
+            self._handover = Direct(camera)
+        else:
+            self._handover = Latest() if camera.kind == "live" else Every()
+            self._thread = threading.Thread(target=self._capture, name="capture", daemon=True)
+        stats.follow(camera, lambda: self._handover.first)
+
+    def start(self) -> None:
+        """Begin to capture."""
+        # One thread for pixels: resizing to a model's input gains nothing from more, and OpenCV's
+        # pool would take cores from the model in uneven bites.
+        opencv("running a camera").setNumThreads(1)
+        if self._thread is not None:
+            self._thread.start()
+
+    def take(self) -> Frame | None:
+        """The next frame; None at the end of the source. The caller releases it.
+
+        Raises:
+            SourceUnavailable: the camera went away or gave nothing within its deadline.
+            ImageError: a file of the source cannot be decoded.
+        """
+        waited = time.perf_counter_ns()
+        frame = self._handover.take(self.camera.deadline_s)
+        if frame is not None:
+            self._stats.stages["wait"].add(time.perf_counter_ns() - waited)
+            if isinstance(self.camera, Steady) and isinstance(self.camera.camera, Apart):
+                self._stats.stages["capture"].add(self.camera.camera.read_ns)
+        return frame
+
+    def stop(self) -> None:
+        """End the capture; frames that wait are released."""
+        if isinstance(self.camera, Steady):
+            self.camera.stop()
+        self._handover.stop()
+        if self._thread is not None and self._thread.ident is not None:
+            # A driver that hangs inside a read cannot be interrupted: the thread is a daemon, and
+            # the process may end without it.
+            self._thread.join(_JOIN_S)
+            self._handover.stop()  # what was put between the lines above
+
+    def _capture(self) -> None:
+        """Read until the source ends, fails, or the loop stops (the capture thread)."""
+        assert not isinstance(self._handover, Direct)
+        error: BaseException | None = None
+        try:
+            while not self._handover.ended:
+                started = time.perf_counter_ns()
+                frame = self.camera.read()
+                if frame is None:
+                    break
+                self._stats.stages["capture"].add(time.perf_counter_ns() - started)
+                self._handover.put(frame)
+        except BaseException as failure:  # raised again in the main thread, by `take`
+            error = failure
+        self._handover.end(error)
