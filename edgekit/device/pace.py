@@ -1,5 +1,6 @@
 """Play recorded or made-up frames by the clock, as a camera would give them."""
 
+import threading
 import time
 from typing import Literal, TypeAlias, cast
 
@@ -23,6 +24,7 @@ class Clock:
     def __init__(self, pace: Pace) -> None:
         self._realtime = pace == "realtime"
         self._start_ns: int | None = None
+        self._stopped = threading.Event()
 
     def capture(self, time_s: float) -> int:
         """Wait until the frame at `time_s` is due; returns when it was captured, in ns.
@@ -37,5 +39,15 @@ class Clock:
             self._start_ns = now - int(time_s * 1e9)
         due = self._start_ns + int(time_s * 1e9)
         if due > now:
-            time.sleep((due - now) / 1e9)
+            self._stopped.wait((due - now) / 1e9)
         return due
+
+    def wait(self, seconds: float) -> None:
+        """Wait by either pace, and let the source's own time stand still meanwhile."""
+        self._stopped.wait(seconds)
+        if self._start_ns is not None:
+            self._start_ns += int(seconds * 1e9)
+
+    def stop(self) -> None:
+        """Wait no more: whoever waits in another thread returns at once."""
+        self._stopped.set()
