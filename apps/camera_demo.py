@@ -1,8 +1,8 @@
 """What does the camera see? The whole loop in one screen: copy this file and start from it.
 
-    python apps/camera_demo.py BUNDLE SOURCE [--output out.mp4]...
+    python apps/camera_demo.py BUNDLE SOURCE [--output http://127.0.0.1:8080]...
 
-SOURCE is a clip, a folder, an image, `v4l2:///dev/video0`, `csi://0`, `synthetic://640x480@30`.
+SOURCE is `v4l2:///dev/video0`, `csi://0`, `picamera://0`, `rtsp://...`, a clip, a folder, an image.
 """
 
 import argparse
@@ -22,17 +22,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Say what a camera sees, second by second.")
     parser.add_argument("bundle", type=Path, help="the folder that `edgekit build` wrote")
     parser.add_argument("source", help="a clip, or a camera such as v4l2:///dev/video0")
-    parser.add_argument("--output", action="append", default=[], help="out.mp4, display://, ...")
+    parser.add_argument("--output", action="append", default=[], help="http://..., out.mp4, ...")
     options = parser.parse_args()
 
     with ending(), ExitStack() as stack:  # closes everything below, on Ctrl-C too
         opened = bundle.read(options.bundle)  # verifies every byte
         session = stack.enter_context(closing(open_session(opened)))
-        camera = stack.enter_context(closing(open_camera(options.source)))
-        loop = stack.enter_context(Loop(opened, session, camera))
+        camera = stack.enter_context(closing(open_camera(options.source, opened.manifest.loop)))
+        loop = stack.enter_context(Loop(opened, session, camera, source=options.source))
         outputs = [
-            stack.enter_context(closing(open_output(uri, loop.stats.copies)))
-            for uri in options.output
+            stack.enter_context(closing(open_output(uri, loop.copies))) for uri in options.output
         ]
         seen = Seen()
         try:

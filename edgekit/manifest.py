@@ -9,7 +9,15 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from edgekit.errors import BundleError
-from edgekit.spec import ImageSpec, Precision, Scheme, SessionOptions, TensorSpec
+from edgekit.spec import (
+    USUAL_LOOP,
+    ImageSpec,
+    LoopOptions,
+    Precision,
+    Scheme,
+    SessionOptions,
+    TensorSpec,
+)
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -132,6 +140,7 @@ class Manifest:
     accuracy: Accuracy | None
     provenance: Provenance
     notes: tuple[str, ...]
+    loop: LoopOptions = USUAL_LOOP
     report: str = REPORT
     """Depends on the machine and the day: not hashed, may be absent."""
     files: tuple[FileEntry, ...] = ()

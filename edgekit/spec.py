@@ -89,6 +89,28 @@ class SessionOptions:
     """Core ML: which processors it may use; empty leaves it to the runtime."""
 
 
+Capture: TypeAlias = Literal["auto", "thread", "process"]
+"""Where a live camera is read: in a thread of this process, in a process of its own, or in one of
+its own where that costs no copy of a frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopOptions:
+    """How the camera loop is set up on the device; travels in the manifest."""
+
+    capture: Capture = "auto"
+    """`process` where the runtime holds Python's lock while it infers."""
+    cores: tuple[int, ...] = ()
+    """CPU cores that infer (Linux), from 0; empty: all. Those that a device lacks are ignored."""
+    capture_cores: tuple[int, ...] = ()
+    """CPU cores that capture and prepare ahead; empty: all."""
+    overlap: bool = False
+    """Prepare the next frame in a thread of its own while one is inferred."""
+
+
+USUAL_LOOP = LoopOptions()
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
     """What a compiler must produce: names, the image contract, precision."""
@@ -112,6 +134,7 @@ class Other:
     scheme: Scheme = "affine"
     session: SessionOptions = SessionOptions()
     options: Options | None = None
+    loop: LoopOptions = LoopOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +151,7 @@ class Target:
     session: SessionOptions = SessionOptions()
     options: Options | None = None
     """Compiler options of this target's backend."""
+    loop: LoopOptions = LoopOptions()
     other: Mapping[str, Other] | None = None
     """Further backends that the device can run, by name: what `--backend` may say, too."""
 

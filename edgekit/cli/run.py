@@ -1,5 +1,6 @@
 """`edgekit run`: a bundle on an image, a folder, a clip or a camera."""
 
+import functools
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -8,19 +9,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgekit.spec import Capture
+
 if TYPE_CHECKING:
     from edgekit.device.copies import Copies
-    from edgekit.device.frame import Kind
+    from edgekit.device.loop import Loop
+    from edgekit.device.many import Many
     from edgekit.device.result import Output, Result
 
 
 def run(
     bundle: Annotated[Path, typer.Argument(help="The folder that `edgekit build` wrote.")],
-    source: Annotated[
-        str,
+    sources: Annotated[
+        list[str],
         typer.Argument(
+            metavar="SOURCE...",
             help="An image, a folder, a clip, or a camera: v4l2:///dev/video0, csi://0, "
-            "synthetic://640x480@30."
+            "picamera://0, rtsp://HOST/PATH, synthetic://640x480@30. Several run side by side.",
         ),
     ],
     output: Annotated[
@@ -29,7 +34,14 @@ def run(
             "--output",
             "-o",
             metavar="URI",
-            help="out.mp4, display://, json://FILE or null://; may be given more than once.",
+            help="http://127.0.0.1:8080 (a live page), out.mp4, display://, json://FILE or "
+            "null://; may be given more than once.",
+        ),
+    ] = None,
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--model", metavar="BUNDLE", help="A further bundle that answers every frame, too."
         ),
     ] = None,
     json: Annotated[
@@ -38,61 +50,92 @@ def run(
     stats: Annotated[
         bool,
         typer.Option(
-            "--stats", help="Time per stage, frame age, drops and bytes copied, on stderr."
+            "--stats",
+            help="Time per stage, frame age, drops and bytes copied, on stderr; with --json, as "
+            "the last object on stdout.",
         ),
     ] = False,
     top: Annotated[int, typer.Option(min=1, metavar="K", help="Answers per frame.")] = 3,
     frames: Annotated[
         int, typer.Option(min=0, metavar="N", help="End after N frames; 0: with the source.")
     ] = 0,
+    capture: Annotated[
+        Capture | None,
+        typer.Option(
+            help="Where a live camera is read: in a thread, or in a process of its own. Without "
+            "it, as the bundle says."
+        ),
+    ] = None,
+    overlap: Annotated[
+        bool, typer.Option("--overlap", help="Prepare a frame while another one is inferred.")
+    ] = False,
 ) -> None:
     """Say what is in an image, a folder, a clip, or before a camera.
 
-    Of a clip, every frame is used; `clip.mp4?pace=realtime` plays it as a camera would. Ctrl-C
-    ends cleanly: the camera is released, a video that is being written is finished.
+    Of a clip, every frame is used; `clip.mp4?pace=realtime` plays it as a camera would. A camera
+    that stalls or is unplugged is opened again. Ctrl-C ends cleanly: the camera is released, a
+    video that is being written is finished.
     """
-    from edgekit import bundle as bundles
-    from edgekit.device.loop import Loop
-    from edgekit.device.session import open_session
-    from edgekit.device.stats import table
-    from edgekit.device.uri import open_camera
+    import dataclasses
 
-    opened = bundles.read(bundle)
+    from edgekit import bundle as bundles
+    from edgekit.device.running import running
+
+    opened = [bundles.read(path) for path in (bundle, *(model or ()))]
+    options = dataclasses.replace(
+        opened[0].manifest.loop,
+        overlap=overlap or opened[0].manifest.loop.overlap,
+        capture=capture or opened[0].manifest.loop.capture,
+    )
     with (
-        closing(open_session(opened)) as session,
-        closing(open_camera(source)) as camera,
-        Loop(opened, session, camera, top, frames) as loop,
-        _outputs([*(output or ()), *(["json://-"] if json else [])], loop.stats.copies) as outputs,
+        running(opened, sources, top, frames, options) as loop,
+        _outputs([*(output or ()), *(["json://-"] if json else [])], loop.copies) as outputs,
     ):
-        for note in session.notes if stats else ():
+        for note in loop.notes if stats else ():
             print(note, file=sys.stderr)
         try:
-            _say_all(iter(loop), outputs, camera.kind, quiet=json)
+            _say_all(loop, outputs, quiet=json)
         finally:  # also when interrupted: what was seen so far is worth its numbers
-            summary = loop.summary()
-            if summary.frames and camera.kind != "stills" and not json:
-                print(summary.line)
-            if stats:
-                print(table(summary), file=sys.stderr)
+            _sum_up(loop, json, stats)
 
 
-def _say_all(
-    results: "Iterator[Result]", outputs: "list[Output]", kind: "Kind", quiet: bool
-) -> None:
-    """Pass each result to the outputs, and print what a person wants to read of this source."""
-    from edgekit.device.seen import Seen
+def _say_all(loop: "Loop | Many", outputs: "list[Output]", quiet: bool) -> None:
+    """Pass each result to the outputs, and print what a person wants to read of its source."""
+    from edgekit.device.notify import Notifier
+    from edgekit.device.seen import SeenBy
 
-    seen = Seen()
-    try:
-        for result in results:
-            if not quiet and kind == "stills":
-                _print(_still(result))
-            elif not quiet:
-                _print(seen.add(result))
-            if not all([output.write(result) for output in outputs]):
-                break
-    finally:
-        _print(seen.finish())
+    seen = SeenBy(loop.names)
+    with Notifier() as notifier:
+        try:
+            for result in loop:
+                if not quiet:
+                    _print(_still(result) if result.frame.name else seen.add(result))
+                if not all([output.write(result) for output in outputs]):
+                    break
+                notifier.answered(functools.partial(_line, result))
+        finally:
+            for second in () if quiet else seen.finish():
+                _print(second)
+
+
+def _line(result: "Result") -> str:
+    return result.summary().line if result.summary else ""
+
+
+def _sum_up(loop: "Loop | Many", json: bool, stats: bool) -> None:
+    from edgekit.device.stats import as_json, table
+
+    summaries = loop.summaries()
+    for (source, name), summary in summaries.items():
+        title = f"{source}, {name}: " if len(summaries) > 1 else ""
+        if summary.frames and not json and not loop.still:
+            print(f"{title}{summary.line}")
+        if stats and title:
+            print(title, file=sys.stderr)
+        if stats:
+            print(table(summary), file=sys.stderr)
+    if stats and json:
+        print(as_json(summaries), flush=True)
 
 
 def _still(result: "Result") -> str:

@@ -10,7 +10,7 @@ from edgekit.device.decode import top_k
 from edgekit.device.frame import Frame
 from edgekit.device.image import Preparer
 from edgekit.device.result import Result
-from edgekit.device.stats import Stats, Summary
+from edgekit.device.stats import Stats
 from edgekit.spec import Session
 
 
@@ -38,7 +38,6 @@ class Answerer:
         self._frame: Frame | None = None
         self._staged: np.ndarray | None = None
         self._prepare_ns = 0
-        self.summary: Summary | None = None
 
     def warm(self, runs: int = 2) -> None:
         """Run a grey picture, so that the runtime has allocated all that it needs."""

@@ -25,6 +25,7 @@ from functools import partial
 from edgekit import errors
 from edgekit.device.copies import Copies
 from edgekit.device.copies import Kind as CopyKind
+from edgekit.device.cores import pin
 from edgekit.device.frame import Frame, Kind
 from edgekit.device.picture import Layout, Picture
 from edgekit.errors import EdgekitError, SourceUnavailable
@@ -35,7 +36,8 @@ FRAME = struct.Struct(f"<cxHIQqdq{REASONS}q")
 ASK = struct.Struct("<cxH")
 """`W` (a frame is wanted) or `R` (released) and the slot."""
 LONGEST = 16_384
-"""Of a message: the hello is the longest."""
+"""Of a message: the hello is the longest. Besides `F` there are `H` (the hello), `K` (what the
+counted bytes are), `X` (an error), each with JSON, and `E` (the end)."""
 
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -88,8 +90,7 @@ class Apart:
                 )  # fmt: skip
             self._poll = select.poll()
             self._poll.register(self._socket, select.POLLIN)
-            if cores:
-                os.sched_setaffinity(self._process.pid, cores)
+            pin(cores, self._process.pid)
             self._greet()
         except BaseException:
             self.close()
@@ -133,8 +134,8 @@ class Apart:
         hello, descriptors, _, _ = socket.recv_fds(self._socket, LONGEST, 1)
         if not hello:
             raise SourceUnavailable(self._died())
-        news = json.loads(hello)
-        if "error" in news:
+        news = json.loads(hello[1:])
+        if hello[:1] == b"X":
             raise _error(news)
         self.deadline_s = float(news["deadline_s"])
         layout = Layout(**{**news["layout"], "planes": tuple(

@@ -61,7 +61,7 @@ class _Server:
             "layout": dataclasses.asdict(self._lender.layout),
             "regions": self._lender.regions,
         }
-        socket.send_fds(connection, [json.dumps(hello).encode()], [self._lender.fd])
+        socket.send_fds(connection, [b"H" + json.dumps(hello).encode()], [self._lender.fd])
         self._newest.put(first)
 
     def run(self) -> None:
@@ -179,4 +179,4 @@ def _fits(picture: Picture, room: Layout) -> bool:
 
 
 def _as_json(error: EdgekitError) -> bytes:
-    return json.dumps({"error": type(error).__name__, "message": str(error)}).encode()
+    return b"X" + json.dumps({"error": type(error).__name__, "message": str(error)}).encode()

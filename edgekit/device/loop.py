@@ -17,6 +17,7 @@ from types import TracebackType
 
 from edgekit.bundle import Bundle
 from edgekit.device.answer import Answerer
+from edgekit.device.copies import Copies
 from edgekit.device.frame import Camera
 from edgekit.device.overlap import Ahead
 from edgekit.device.result import Result
@@ -43,7 +44,7 @@ class Loop:
         top: int = 3,
         limit: int = 0,
         *,
-        overlap: bool = False,
+        overlap: bool | None = None,
         source: str = "",
     ) -> None:
         """Prepare to run.
@@ -55,14 +56,23 @@ class Loop:
             top: answers per frame.
             limit: end after so many frames; 0: with the source.
             overlap: prepare the next frame in a thread of its own while one is inferred. Pays where
-                preparing takes long and a core is free; a live frame gets older by it.
+                preparing takes long and a core is free; a live frame gets older by it. None: as
+                the bundle says.
             source: what the results say of where they come from.
         """
         self.stats = Stats()
         self._limit, self._kind = limit, camera.kind
-        self._supply = Supply(camera, self.stats)
+        self.names = ((source, bundle.manifest.name),)
+        self.still = camera.kind == "stills"
+        self.notes = session.notes
+        options = bundle.manifest.loop
+        self._supply = Supply(camera, self.stats, options.capture_cores)
         self._answerer = Answerer(bundle, session, self.stats, source, top)
-        self._ahead = Ahead(self._supply, self._answerer) if overlap else None
+        self._ahead = (
+            Ahead(self._supply, self._answerer, options.capture_cores)
+            if (options.overlap if overlap is None else overlap)
+            else None
+        )
 
     def __enter__(self) -> "Loop":
         self._answerer.warm()
@@ -104,6 +114,15 @@ class Loop:
     def summary(self) -> Summary:
         """What the run cost so far."""
         return self.stats.summary()
+
+    def summaries(self) -> dict[tuple[str, str], Summary]:
+        """The same by source and model, as `Many` has it."""
+        return {self.names[0]: self.summary()}
+
+    @property
+    def copies(self) -> Copies:
+        """For outputs, to count what they copy."""
+        return self.stats.copies
 
     def _next(self) -> Result | None:
         """The answer to the next frame that is whole; its frame is lent."""

@@ -1,11 +1,13 @@
 """Preparing the next frame while the one before is inferred."""
 
 import threading
+from collections.abc import Sequence
 from queue import SimpleQueue
 
 import numpy as np
 
 from edgekit.device.answer import Answerer
+from edgekit.device.cores import pin
 from edgekit.device.frame import Frame
 from edgekit.device.supply import Supply
 from edgekit.errors import ImageError
@@ -17,8 +19,15 @@ _BUFFERS = 2
 class Ahead:
     """A thread that takes frames from a supply and prepares them. Use `start` and `stop`."""
 
-    def __init__(self, supply: Supply, answerer: Answerer) -> None:
-        """Allocate the buffers."""
+    def __init__(self, supply: Supply, answerer: Answerer, cores: Sequence[int] = ()) -> None:
+        """Allocate the buffers.
+
+        Args:
+            supply: started by its owner.
+            answerer: whose `ahead` is called; this thread's alone.
+            cores: on which the thread may run; empty: on all.
+        """
+        self._cores = cores
         self._supply, self._answerer = supply, answerer
         self._room: SimpleQueue[np.ndarray | None] = SimpleQueue()
         self._ready: SimpleQueue[tuple[Frame | None, np.ndarray | None]] = SimpleQueue()
@@ -61,6 +70,7 @@ class Ahead:
                 frame.release()
 
     def _work(self) -> None:
+        pin(self._cores)
         try:
             while (buffer := self._room.get()) is not None:
                 frame = self._supply.take()

@@ -1,6 +1,7 @@
 """What was seen, second by second, for people."""
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from edgekit.device.result import Result
@@ -54,3 +55,29 @@ class Seen:
         self._counts.clear()
         self._probabilities.clear()
         return ended
+
+
+class SeenBy:
+    """The same for several cameras and models, each line with its name if there is more than one.
+
+    Their names are (source, model), as results have them.
+    """
+
+    def __init__(self, names: Sequence[tuple[str, str]]) -> None:
+        """Collect for each of `names`."""
+        self._seen = {name: Seen() for name in names}
+
+    def add(self, result: Result) -> str | None:
+        """Take one answer; gives a line for the second that it ended, if it ended one."""
+        name = (result.source, result.model)
+        second = self._seen[name].add(result)
+        return None if second is None else self._line(name, second)
+
+    def finish(self) -> Iterator[str]:
+        """Lines for the running seconds, and forget them."""
+        for name, seen in self._seen.items():
+            if second := seen.finish():
+                yield self._line(name, second)
+
+    def _line(self, name: tuple[str, str], second: Second) -> str:
+        return f"{name[0]}, {name[1]}: {second}" if len(self._seen) > 1 else str(second)

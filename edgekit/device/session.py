@@ -2,6 +2,7 @@
 
 from edgekit import plugins
 from edgekit.bundle import Bundle
+from edgekit.device.cores import pin
 from edgekit.errors import BundleError
 from edgekit.spec import Session, TensorSpec
 
@@ -21,6 +22,8 @@ def open_session(bundle: Bundle) -> Session:
             those that the manifest states.
     """
     manifest = bundle.manifest
+    if manifest.loop.cores:
+        pin(manifest.loop.cores)  # this thread and the runtime's own, which it is about to start
     session = plugins.loader(manifest.backend)(bundle.path / manifest.model, manifest.session)
     for kind, stated, found in (
         ("inputs", manifest.inputs, session.inputs),

@@ -65,6 +65,19 @@ class Latest:
             SourceUnavailable: nothing came within `deadline_s` seconds.
             BaseException: what the capture thread failed with, once the frame before is used.
         """
+        with self._changed:
+            self.wait(deadline_s)
+            frame, self._waiting = self._waiting, None
+            if frame is None and self._error is not None:
+                raise self._error
+            return frame
+
+    def wait(self, deadline_s: float) -> None:
+        """Wait until a frame waits or the source has ended.
+
+        Raises:
+            SourceUnavailable: nothing came within `deadline_s` seconds.
+        """
         until = time.monotonic() + deadline_s
         with self._changed:
             while self._waiting is None and not self.ended:
@@ -75,10 +88,6 @@ class Latest:
                         "check its cable and power, then start again"
                     )
                 self._changed.wait(min(left, 3600.0))
-            frame, self._waiting = self._waiting, None
-            if frame is None and self._error is not None:
-                raise self._error
-            return frame
 
     def end(self, error: BaseException | None = None) -> None:
         """Say that no more frames come, and why if it is for an error."""

@@ -1,5 +1,7 @@
 """What a run cost: time per stage, frame age, drops, and bytes copied, counted as they happen."""
 
+import dataclasses
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -147,6 +149,21 @@ def table(summary: Summary) -> str:
     lines += [f"  {kind:12}{nbytes:12,.0f}" for kind, nbytes in summary.bytes_per_frame.items()]
     lines += [f"    {why:40}{n:12,.0f}" for why, n in sorted(summary.reasons.items())]
     return "\n".join(lines)
+
+
+def as_json(summaries: Mapping[tuple[str, str], Summary]) -> str:
+    """One line of JSON: `{"summary": [...]}`, an object for each source and model.
+
+    Its keys are the fields of `Summary`, with `source` and `model`.
+    """
+    return json.dumps(
+        {
+            "summary": [
+                {"source": source, "model": model, **dataclasses.asdict(summary)}
+                for (source, model), summary in summaries.items()
+            ]
+        }
+    )
 
 
 def _timing(histogram: Histogram) -> Timing:

@@ -2,8 +2,10 @@
 
 import threading
 import time
+from collections.abc import Sequence
 
 from edgekit.device.apart import Apart
+from edgekit.device.cores import pin
 from edgekit.device.frame import Camera, Frame
 from edgekit.device.packages import opencv
 from edgekit.device.slots import Direct, Every, Latest
@@ -17,9 +19,16 @@ _JOIN_S = 1.2
 class Supply:
     """The frames of one camera, taken one by one. Use `start` and `stop`."""
 
-    def __init__(self, camera: Camera, stats: Stats) -> None:
-        """Keep the camera; only this supply reads it."""
+    def __init__(self, camera: Camera, stats: Stats, cores: Sequence[int] = ()) -> None:
+        """Keep the camera.
+
+        Args:
+            camera: open; only this supply reads it.
+            stats: counts how long frames take to come.
+            cores: on which the capturing thread may run; empty: on all.
+        """
         self.camera = camera
+        self._cores = cores
         self._stats = stats
         self._thread: threading.Thread | None = None
         self._handover: Latest | Every | Direct
@@ -28,7 +37,7 @@ class Supply:
         else:
             self._handover = Latest() if camera.kind == "live" else Every()
             self._thread = threading.Thread(target=self._capture, name="capture", daemon=True)
-        stats.follow(camera, lambda: self._handover.first)
+        self.tell(stats)
 
     def start(self) -> None:
         """Begin to capture."""
@@ -37,6 +46,17 @@ class Supply:
         opencv("running a camera").setNumThreads(1)
         if self._thread is not None:
             self._thread.start()
+
+    def tell(self, stats: Stats) -> None:
+        """Let `stats` include what the camera costs, and what it made since the first frame."""
+        stats.follow(self.camera, lambda: self._handover.first)
+
+    def wait(self) -> bool:
+        """Wait until `take` would give the newest frame at once; False where it cannot tell."""
+        if not isinstance(self._handover, Latest):
+            return False
+        self._handover.wait(self.camera.deadline_s)
+        return True
 
     def take(self) -> Frame | None:
         """The next frame; None at the end of the source. The caller releases it.
@@ -68,6 +88,7 @@ class Supply:
         """Read until the source ends, fails, or the loop stops (the capture thread)."""
         assert not isinstance(self._handover, Direct)
         error: BaseException | None = None
+        pin(self._cores)
         try:
             while not self._handover.ended:
                 started = time.perf_counter_ns()

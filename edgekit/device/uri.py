@@ -5,10 +5,10 @@ Sources: `cat.jpg`, `photos/`, `clip.mp4`, `synthetic://640x480@30`, `v4l2:///de
 in `edgekit/device/cameras` or `edgekit/device/outputs`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias, cast
+from typing import cast
 from urllib.parse import parse_qsl, unquote
 
 from edgekit import plugins
@@ -27,13 +27,12 @@ from edgekit.errors import (
     StorageError,
     UnknownName,
 )
+from edgekit.spec import USUAL_LOOP, Capture, LoopOptions
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov"})
 """What an output without a scheme may end in."""
 
 
-Capture: TypeAlias = Literal["auto", "thread", "process"]
-"""Where a live camera is read."""
 _NOT_CAMERAS = frozenset({"dir", "file", "image"})
 _MAPPED = frozenset({"v4l2"})
 """Cameras whose memory another process can map: capture apart costs no copy."""
@@ -133,14 +132,12 @@ def parse_output(text: str) -> Uri:
     return Uri(text, "file", uri.place, uri.options)
 
 
-def open_camera(text: str, capture: Capture = "auto", cores: Sequence[int] = ()) -> Camera:
+def open_camera(text: str, options: LoopOptions = USUAL_LOOP) -> Camera:
     """Open a source; a live one is opened again when it stalls or goes away (see `Steady`).
 
     Args:
         text: a path or `scheme://place?option=value`.
-        capture: where a live camera is read. `thread`: in this process. `process`: in one of its
-            own. `auto`: in one of its own where that costs no copy.
-        cores: on which a capture process may run; empty: on all.
+        options: where a live camera is read, and on which cores: those of a bundle's manifest.
 
     Raises:
         UnknownName: no such scheme or option.
@@ -148,8 +145,8 @@ def open_camera(text: str, capture: Capture = "auto", cores: Sequence[int] = ())
         SourceUnavailable: a camera that is not there, is busy, or may not be opened.
         MissingPackage: a package that this source needs.
     """
-    if _wants_process(parse_source(text), capture):
-        return Steady(lambda: Apart(text, cores))
+    if _wants_process(parse_source(text), options.capture):
+        return Steady(lambda: Apart(text, options.capture_cores))
     camera = open_raw(text)
     return Steady(lambda: open_raw(text), camera) if camera.kind == "live" else camera
 

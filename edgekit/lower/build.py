@@ -179,6 +179,7 @@ def _manifest(
         decoding="softmax",
         labels="labels.txt",
         session=plan.session,
+        loop=plan.target.loop,
         golden=golden,
         golden_tolerance=parity.tolerance(limits, np.array([peak])),
         parity=proof.hops,

@@ -76,10 +76,10 @@ def make_plan(request: Request) -> Plan:
         raise UnknownName("precision", precision, PRECISIONS)
     _check_int8_only(request, precision)
     name = request.backend or target.backend
-    scheme, session, options = target.scheme, target.session, target.options
+    scheme, session, options, loop = target.scheme, target.session, target.options, target.loop
     if name != target.backend:
         other = (target.other or {}).get(name, Other(session=SessionOptions(session.threads)))
-        scheme, session, options = other.scheme, other.session, other.options
+        scheme, session, options, loop = other.scheme, other.session, other.options, other.loop
     session = (
         dataclasses.replace(session, fp16=precision in ("fp16", "int8"), int8=precision == "int8")
         if "TensorrtExecutionProvider" in session.providers
@@ -87,7 +87,7 @@ def make_plan(request: Request) -> Plan:
     )
     weight_only.check(precision, name, session.providers)
     return Plan(
-        target=dataclasses.replace(target, backend=name, scheme=scheme),
+        target=dataclasses.replace(target, backend=name, scheme=scheme, loop=loop),
         precision=precision,
         compile=plugins.compiler(name),
         load=plugins.loader(name),
