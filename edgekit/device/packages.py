@@ -24,6 +24,15 @@ def pyav(purpose: str) -> Any:
     return _load("av", "av", purpose)
 
 
+def simplejpeg(purpose: str) -> Any:
+    """The module `simplejpeg` (libjpeg-turbo); `purpose` opens the message if it is missing.
+
+    Raises:
+        MissingPackage: simplejpeg is not installed; names the extra `camera`.
+    """
+    return _load("simplejpeg", "simplejpeg", purpose)
+
+
 def _load(module: str, package: str, purpose: str) -> Any:
     try:
         return importlib.import_module(module)

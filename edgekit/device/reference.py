@@ -1,0 +1,185 @@
+"""What the image contract gives, in plain numpy: the definition, for ports and for tests. Slow.
+
+A picture is cropped, each plane is resized to the model's size, and there Y, U and V become red,
+green and blue. `Preparer` differs from this by at most 1 in 99.9 % of the values, 2 anywhere.
+"""
+
+import numpy as np
+
+from edgekit.device import colour
+from edgekit.device.picture import Picture
+from edgekit.device.placement import Box, placement
+from edgekit.device.planes import check
+from edgekit.errors import SpecError
+from edgekit.spec import ImageSpec
+
+
+def prepare(picture: Picture, spec: ImageSpec) -> np.ndarray:
+    """(spec.height, spec.width, 3) uint8 RGB of a picture that is no JPEG; see `from_decoded`.
+
+    Raises:
+        SpecError: `picture` is not as it must be, or a JPEG.
+    """
+    check(picture)
+    if picture.format == "MJPEG":
+        raise SpecError("decode the JPEG first; how it is decoded is not defined here")
+    return _placed(picture, spec, 1, picture.planes)
+
+
+def from_decoded(jpeg: Picture, decoded: np.ndarray, reduction: int, spec: ImageSpec) -> np.ndarray:
+    """The same of a JPEG that was decoded at a scale of 1 / `reduction`.
+
+    Args:
+        jpeg: for its size and `turns`.
+        decoded: (ceil(H / reduction), ceil(W / reduction), 3) RGB.
+        reduction: how many pixels became one, each way: see `jpeg.reduction`.
+        spec: the image contract.
+    """
+    return _placed(jpeg, spec, reduction, (decoded,))
+
+
+def resize(plane: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear in whole numbers: half-pixel centres, no anti-aliasing, the edge repeated.
+
+    Output i, of n from m samples, lies at c = float32((i + 0.5) (m / n) - 0.5): its weights are
+    1 - f and f for samples floor(c) and floor(c) + 1, with f = float32(c - floor(c)), both rounded
+    to 1/2048, half to even. Along a row, what lies outside of it gets the weight 0; across rows,
+    samples outside are those of the edge. With S0, S1 the two rows resized along the row, and b0,
+    b1 their weights, all in whole numbers and >> rounding down,
+
+        ((b0 (S0 >> 4) >> 16) + (b1 (S1 >> 4) >> 16) + 2) >> 2
+
+    That is OpenCV's INTER_LINEAR of uint8, bit for bit.
+
+    Args:
+        plane: (H, W, c) integers, 0 to 255.
+        height: wanted.
+        width: wanted.
+
+    Returns:
+        (height, width, c) int64, 0 to 255.
+    """
+    rows, columns, _ = plane.shape
+    at, share = _positions(columns, width)
+    share = np.where((at < 0) | (at >= columns - 1), np.float32(0), share)
+    left, right = _weights(share)
+    at = np.clip(at, 0, columns - 1)
+    whole = plane.astype(np.int64)
+    along = (
+        whole[:, at] * left[:, np.newaxis]
+        + whole[:, np.minimum(at + 1, columns - 1)] * right[:, np.newaxis]
+    )
+    at, share = _positions(rows, height)
+    upper, lower = (weight[:, np.newaxis, np.newaxis] for weight in _weights(share))
+    first = upper * (along[np.clip(at, 0, rows - 1)] >> 4) >> 16
+    second = lower * (along[np.clip(at + 1, 0, rows - 1)] >> 4) >> 16
+    resized: np.ndarray = (first + second + 2) >> 2
+    return resized
+
+
+def mean(plane: np.ndarray, height: int, width: int) -> tuple[np.ndarray, int]:
+    """The exact mean over what each wanted pixel covers, as whole numbers over one denominator.
+
+    Along m samples, output i of n covers i m / n to (i + 1) m / n: a sample counts as far as it
+    lies within.
+
+    Args:
+        plane: (H, W, c) integers, 0 to 255.
+        height: wanted, at most H.
+        width: wanted, at most W.
+
+    Returns:
+        (height, width, c) int64, and what to divide it by: H W.
+    """
+    rows, columns, _ = plane.shape
+    down, across = _covered(rows, height), _covered(columns, width)
+    total: np.ndarray = np.einsum("yh,hwc,xw->yxc", down, plane.astype(np.int64), across)
+    return total, rows * columns
+
+
+def _placed(
+    picture: Picture, spec: ImageSpec, reduction: int, planes: tuple[np.ndarray, ...]
+) -> np.ndarray:
+    place = placement(*picture.upright_size, spec)
+    height, width = place.target.height, place.target.width
+    if picture.turns % 2:
+        height, width = width, height
+    box = place.source.turned_back(picture.width, picture.height, picture.turns)
+    box = box.sampled(reduction, reduction)
+    rgb = _coloured(picture, planes, box, height, width, spec.interpolation)
+    out = np.full((spec.height, spec.width, 3), spec.fill, np.uint8)
+    place.target.of(out)[...] = np.rot90(rgb, picture.turns)
+    return out
+
+
+def _coloured(
+    picture: Picture, planes: tuple[np.ndarray, ...], box: Box, height: int, width: int,
+    interpolation: str,
+) -> np.ndarray:  # fmt: skip
+    """The box of a picture as its memory lies, (height, width, 3)."""
+
+    def sized(plane: np.ndarray, box: Box) -> tuple[np.ndarray, int]:
+        part = box.of(plane)
+        part = part[..., np.newaxis] if part.ndim == 2 else part
+        if interpolation == "area" and box.width >= width and box.height >= height:
+            return mean(part, height, width)
+        return resize(part, height, width), 1
+
+    of = picture.format
+    if of in ("RGB", "BGR", "MJPEG"):
+        rgb = _rounded(*sized(planes[0], box))
+        return rgb[..., ::-1] if of == "BGR" else rgb
+    if of == "GREY":
+        a, d = (int(n) for n in colour.grey_to_rgb(picture.full_range)[0])
+        grey, parts = sized(planes[0], box)
+        return np.repeat(_rounded(grey * a + d * parts, parts * colour.ONE), 3, axis=2)
+    y, u, v = separate(picture)
+    half = box.sampled(2, 1 if of == "YUYV" else 2)
+    (y, y_parts), (u, u_parts), (v, _) = sized(y, box), sized(u, half), sized(v, half)
+    # Means over different planes have different denominators; put both over their product.
+    yuv1 = [y * u_parts, u * y_parts, v * y_parts, np.full_like(y, y_parts * u_parts)]
+    numbers = np.concatenate(yuv1, axis=2).astype(object)  # they outgrow 64 bits
+    table = colour.to_rgb(picture.matrix, picture.full_range).astype(object)
+    return _rounded(numbers @ table.T, y_parts * u_parts * colour.ONE)
+
+
+def separate(picture: Picture) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Y (H, W), and U and V, each one sample for 2 x 2 pixels, of YUYV for 2 x 1; views."""
+    first, *others = picture.planes
+    if picture.format == "YUYV":
+        pairs = first[..., ::2].reshape(picture.height, -1)[:, : picture.width]
+        return pairs, first[..., 1], first[..., 3]
+    if picture.format == "NV12":
+        return first, others[0][..., 0], others[0][..., 1]
+    return first, others[0], others[1]
+
+
+def _rounded(numbers: np.ndarray, parts: int) -> np.ndarray:
+    """clip(floor(numbers / parts + 1/2)), exactly."""
+    made: np.ndarray = np.clip((2 * numbers + parts) // (2 * parts), 0, 255).astype(np.uint8)
+    return made
+
+
+def _positions(samples: int, wanted: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of each wanted sample, the one before it (may be -1), and how far it is from that."""
+    centres = ((np.arange(wanted) + 0.5) * (samples / wanted) - 0.5).astype(np.float32)
+    before = np.floor(centres)
+    return before.astype(np.int64), centres - before
+
+
+def _weights(share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of the sample before and the one after, in 1/2048."""
+    one = np.float32(2048)
+    return (
+        np.rint((np.float32(1) - share) * one).astype(np.int64),
+        np.rint(share * one).astype(np.int64),
+    )
+
+
+def _covered(samples: int, wanted: int) -> np.ndarray:
+    """(wanted, samples) of how much of each is covered, in 1/wanted."""
+    ends = np.arange(wanted + 1) * samples
+    start, stop = ends[:-1, np.newaxis], ends[1:, np.newaxis]
+    at = np.arange(samples) * wanted
+    shared: np.ndarray = np.minimum(stop, at + wanted) - np.maximum(start, at)
+    return shared.clip(0)
