@@ -10,7 +10,8 @@ from pathlib import Path
 from edgekit.errors import EdgekitError, InputError
 from scripts.virtual_pi_parts import machine, process
 from scripts.virtual_pi_parts.kernel import kernel
-from scripts.virtual_pi_parts.root import REPOSITORY, root
+from scripts.virtual_pi_parts.programs import need
+from scripts.virtual_pi_parts.root import root
 
 _TEXT = """Run bundles on an emulated Raspberry Pi: a Cortex-A72 with Debian's arm64 kernel, the
 aarch64 wheels of edgekit's device extras, and a test camera (the kernel's vivid) on /dev/video0.
@@ -29,7 +30,10 @@ def main() -> int:
         given, command = given[:at], given[at + 1 :]
     options = _parse(given)
     if options.prepare:
-        root(), kernel()
+        need(*machine.QEMU)
+        need(*process.QEMU)
+        root()
+        kernel()
         return 0
     for bundle in options.bundles:
         if not (bundle / "manifest.json").is_file():
@@ -78,9 +82,9 @@ def _demo(options: argparse.Namespace, out: Path) -> str:
     """A script that runs the camera demo with each bundle and ends with the first failure."""
     lines = ["code=0"]
     for bundle in options.bundles:
-        demo = ["python", str(REPOSITORY / "apps/camera_demo.py"), str(bundle.resolve())]
-        demo += [options.source, "--frames", str(options.frames)]
-        demo += ["--output", f"json://{out / bundle.resolve().name}.jsonl"]
+        demo = ["python", "-m", "scripts.virtual_pi_parts.demo", str(bundle.resolve())]
+        demo += [options.source, str(out / f"{bundle.resolve().name}.jsonl")]
+        demo += ["--frames", str(options.frames)]
         lines.append(f"{shlex.join(demo)} || {{ now=$?; [ $code != 0 ] || code=$now; }}")
     return "\n".join([*lines, "exit $code"])
 

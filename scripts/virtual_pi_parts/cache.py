@@ -5,12 +5,15 @@ import hashlib
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from edgekit.errors import StorageError
 
 _SUMS = "sums.sha256"
+_FORGET_S = 30 * 24 * 3600
+"""How long a folder that nobody asks for is kept."""
 
 
 def place() -> Path:
@@ -40,6 +43,7 @@ def cached(name: str, made_of: str, make: Callable[[Path], None]) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with (folder.parent / f"{folder.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            os.utime(lock.name)
             if folder.exists():
                 if not (wrong := changed(folder)):
                     return folder
@@ -51,9 +55,18 @@ def cached(name: str, made_of: str, make: Callable[[Path], None]) -> Path:
             make(partial)
             (partial / _SUMS).write_text(_sums(partial))
             partial.rename(folder)
+            _forget(folder.parent, name)
     except OSError as error:
         raise StorageError.from_os(error, str(folder)) from error
     return folder
+
+
+def _forget(caches: Path, name: str) -> None:
+    """Remove the folders of this name that were last asked for long ago, for other versions."""
+    for lock in caches.glob(f"{name}-*.lock"):
+        if time.time() - lock.stat().st_mtime > _FORGET_S:
+            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+            lock.unlink()
 
 
 def changed(folder: Path) -> str:

@@ -18,9 +18,12 @@ from typing import IO
 from edgekit.errors import EdgekitError
 from scripts.virtual_pi_parts.cpio import Archive
 from scripts.virtual_pi_parts.kernel import Kernel
+from scripts.virtual_pi_parts.place import REPOSITORY
 from scripts.virtual_pi_parts.programs import need
-from scripts.virtual_pi_parts.root import REPOSITORY, SITE, python_version
+from scripts.virtual_pi_parts.root import SITE, python_version
 
+QEMU = ("qemu-system-aarch64", "qemu-system-arm")
+"""The program, and the Debian package that brings it."""
 TIMED_OUT = 124
 """Exit code of a run that took too long, as timeout(1) has it."""
 PARTS = ("apps", "architectures", "edgekit", "scripts", "targets")
@@ -54,7 +57,7 @@ def boot(root: Path, kernel: Kernel, run: Run) -> int:
         MissingProgram: there is no QEMU.
         EdgekitError: the machine ended before the command did.
     """
-    qemu = need("qemu-system-aarch64", "qemu-system-arm")
+    qemu = need(*QEMU)
     ended = run.out / ".exit-code"
     ended.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as scratch:

@@ -10,6 +10,9 @@ from scripts.virtual_pi_parts.machine import TIMED_OUT, environment
 from scripts.virtual_pi_parts.programs import need
 from scripts.virtual_pi_parts.root import python_version
 
+QEMU = ("qemu-aarch64-static", "qemu-user-static")
+"""The program, and the Debian package that brings it."""
+
 
 def run(root: Path, command: Sequence[str], timeout_s: float) -> int:
     """Run `python ...`, `edgekit ...`, or a program of the root, under the emulated processor.
@@ -22,7 +25,7 @@ def run(root: Path, command: Sequence[str], timeout_s: float) -> int:
     Raises:
         MissingProgram: there is no QEMU.
     """
-    qemu = need("qemu-aarch64-static", "qemu-user-static")
+    qemu = need(*QEMU)
     program, *arguments = command
     python = str(root / "usr/bin" / f"python{python_version(root)}")
     if program in ("python", "python3"):

@@ -12,8 +12,8 @@ from pathlib import Path
 from scripts.virtual_pi_parts import wheels
 from scripts.virtual_pi_parts.cache import cached
 from scripts.virtual_pi_parts.debian import ARCHITECTURE, Apt, unpack
+from scripts.virtual_pi_parts.place import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 SITE = "opt/edgekit"
 """Where the wheels lie in the root."""
 _PACKAGES = ("busybox-static", "libpython3-stdlib", "libstdc++6", "python3-minimal", "v4l-utils")
