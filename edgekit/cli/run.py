@@ -5,11 +5,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-
-from edgekit.spec import Capture
 
 if TYPE_CHECKING:
     from edgekit.device.copies import Copies
@@ -60,7 +58,7 @@ def run(
         int, typer.Option(min=0, metavar="N", help="End after N frames; 0: with the source.")
     ] = 0,
     capture: Annotated[
-        Capture | None,
+        Literal["auto", "thread", "process"] | None,
         typer.Option(
             help="Where a live camera is read: in a thread, or in a process of its own. Without "
             "it, as the bundle says."

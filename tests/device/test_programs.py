@@ -141,11 +141,32 @@ def test_images_get_a_line_each(
 
 def test_json_is_all_that_stdout_has(bundle: Bundle, clip: Path) -> None:
     done = call(*RUN, bundle.path, clip, "--json", "--frames", "3", "--top", "1", "--stats")
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    *lines, last = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["frame"] for line in lines] == [0, 1, 2]
     assert [line["predictions"][0]["label"] for line in lines] == ["red"] * 3
-    for part in ("runs on CPUExecutionProvider", "prepare", "bytes copied per frame", "YUV to RGB"):
+    for part in ("runs on CPUExecutionProvider", "prepare", "bytes copied per frame", "input: res"):
         assert part in done.stderr
+    (summary,) = last["summary"]
+    assert (summary["source"], summary["model"]) == (str(clip), bundle.manifest.name)
+    assert (summary["frames"], summary["produced"], summary["dropped"]) == (3, 3, 0)
+    assert summary["bytes_per_frame"]["frame"] == 0
+    assert set(summary["stages_ms"]) >= {"capture", "wait", "prepare", "infer", "decode", "output"}
+
+
+def test_several_sources_and_models(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
+    second = tmp_path / "again.mp4"
+    shutil.copy(clip, second)
+    done = call(*RUN, bundle.path, clip, second, "--stats")
+    lines = done.stdout.splitlines()
+    name = bundle.manifest.name
+    for source in (clip, second):
+        assert [line for line in lines if line.startswith(f"{source}, {name}: 0:")] == [
+            f"{source}, {name}: {colour}" for colour in COLOURS
+        ]
+    assert sum(": 30 frames, " in line for line in lines) == 2
+    assert done.stderr.count("bytes copied per frame") == 2
+    done = call(*RUN, bundle.path, clip, "--model", bundle.path, rc=2)
+    assert "given twice" in done.stderr
 
 
 def test_a_folder_and_its_broken_picture(bundle: Bundle, photo: Callable[[str, str], Path]) -> None:
