@@ -19,6 +19,10 @@ class Prediction:
     """In [0, 1]; over all classes they sum to 1."""
 
 
+_FEW = 16
+"""Answers that are looked for one by one."""
+
+
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities of `logits` over the last axis.
 
@@ -55,6 +59,18 @@ def top_k(logits: np.ndarray, labels: Sequence[str], k: int) -> tuple[Prediction
         raise SpecError(f"the number of answers must be at least 1, got {k}")
     if not np.isfinite(flat).all():
         raise CheckFailed("the model's output holds NaN or infinity; run `edgekit verify` on it")
-    probabilities = softmax(flat)
-    best = np.argsort(-flat, kind="stable")[:k]
-    return tuple(Prediction(int(i), labels[i], float(probabilities[i])) for i in best)
+    best = _best(flat, k) if k <= _FEW else np.argsort(-flat, kind="stable")[:k].tolist()
+    top = flat[best[0]]
+    total = np.exp(flat - top).sum()
+    return tuple(Prediction(i, labels[i], float(np.exp(flat[i] - top) / total)) for i in best)
+
+
+def _best(values: np.ndarray, k: int) -> list[int]:
+    """Where the `k` highest are; of equals the first. Faster than sorting for a few of many."""
+    left = values.copy()
+    found = []
+    for _ in range(min(k, left.size)):
+        place = int(left.argmax())
+        found.append(place)
+        left[place] = -np.inf
+    return found

@@ -46,3 +46,15 @@ def test_logits_that_do_not_fit(shape: tuple[int, ...]) -> None:
 def test_no_answers_wanted() -> None:
     with pytest.raises(SpecError, match="at least 1, got 0"):
         top_k(np.zeros(2), ("a", "b"), 0)
+
+
+@given(
+    arrays(np.float32, 40, elements=st.sampled_from([-3.0, 0.0, 0.5, 2.0, 1e30])),
+    st.integers(1, 45),
+)
+def test_the_best_are_those_that_sorting_gives(logits: np.ndarray, k: int) -> None:
+    labels = [str(n) for n in range(40)]
+    wanted = np.argsort(-logits, kind="stable")[:k].tolist()
+    answers = top_k(logits, labels, k)
+    assert [p.index for p in answers] == wanted
+    np.testing.assert_allclose([p.probability for p in answers], softmax(logits)[wanted])
