@@ -1,89 +1,76 @@
-"""What the loop costs beside the bare session: (frame time - decode) / inference time.
+"""What the loop costs beside the bare session, and how well it overlaps decoding with inference.
 
-    python scripts/bench/loop.py BUNDLE CLIP [--threads 1]
+    python -m scripts.bench.loop BUNDLE CLIP [--frames 600] [--rounds 7]
 
-The clip's frames are decoded beforehand and lent from memory, so that a frame's time holds no
-decoding of video. Bare: the session alone, its input prepared beforehand and copied in. Loop:
-capture thread, hand-over, crop and resize into the input, inference, answers, statistics. The two
-take turns on the same frames. The clip itself is run last, decoded as it goes.
+1. On the virtual camera (`scripts/virtual_camera`, 1280x720 NV12 at 60 a second): after each answer
+   the session is run once more on the same input. The ratio is (from having the frame to its
+   answer) / (that run), the median over the frames; capture in a thread and in a process.
+2. On the clip: a run of the loop, per frame, beside its slower stage alone: decoding, or preparing
+   and inferring frames that are in memory. They take turns; medians over the rounds.
 """
 
 import argparse
-import dataclasses
-import datetime
-import platform
+import statistics
 import time
-from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
-
-from edgekit import bundle as bundles
 from edgekit.bundle import Bundle
-from edgekit.device.copies import Copies
-from edgekit.device.frame import Frame, Kind, nothing
-from edgekit.device.image import full_bgr, prepare
 from edgekit.device.loop import Loop
-from edgekit.device.picture import rgb
 from edgekit.device.session import open_session
 from edgekit.device.uri import open_camera
-from edgekit.spec import Session
+from edgekit.spec import Capture, LoopOptions, Session
+from scripts.bench._common import CAMERA, Memory, decode, heading, read, under_virtual_camera
 
 
-class Memory:
-    """Decoded frames as a camera: each is lent once, and costs nothing."""
+def on_camera(bundle: Bundle, session: Session, capture: Capture, frames: int) -> list[float]:
+    """Per frame: busy ms of the loop, ms of the session alone."""
+    ours, bare = [], []
+    with (
+        closing(open_camera(f"{CAMERA}?format=nv12", LoopOptions(capture=capture))) as camera,
+        Loop(bundle, session, camera, limit=frames) as loop,
+    ):
+        results, waits = iter(loop), loop.stats.stages["wait"]
+        waited = 0.0
+        while True:
+            begun = time.perf_counter()
+            if next(results, None) is None:
+                break
+            answered = time.perf_counter()
+            session.run(lambda inputs: None)
+            bare.append(time.perf_counter() - answered)
+            total = waits.mean_ms * waits.count / 1e3
+            ours.append(answered - begun - (total - waited))
+            waited = total
+        summary = loop.summary()
+    pairs = [one / other for one, other in zip(ours[10:], bare[10:], strict=True)]
+    copied = summary.bytes_per_frame["frame"]
+    return [
+        statistics.median(ours) * 1e3, statistics.median(bare) * 1e3, statistics.median(pairs),
+        summary.age_ms.p50, copied,
+    ]  # fmt: skip
 
-    kind: Kind = "clip"
-    deadline_s = float("inf")
 
-    def __init__(self, frames: list[np.ndarray]) -> None:
-        self.copies = Copies()
-        self._frames = frames
-        self._next = 0
+def pipelined(bundle: Bundle, session: Session, clip: str, frames: int) -> tuple[float, ...]:
+    """Ms a frame: the loop on the clip, decoding alone, the loop on frames in memory."""
 
-    def read(self) -> Frame | None:
-        if self._next == len(self._frames):
-            return None
-        sequence, self._next = self._next, self._next + 1
-        pixels = self._frames[sequence]
-        return Frame(rgb(pixels), sequence, time.monotonic_ns(), float(sequence), nothing)
+    def loop_ms(camera: Memory | None) -> float:
+        with (
+            closing(camera or open_camera(clip)) as source,
+            Loop(bundle, session, source, limit=frames) as loop,
+        ):
+            begun = time.perf_counter()
+            count = sum(1 for _ in loop)
+            return (time.perf_counter() - begun) * 1e3 / count
 
-    def close(self) -> None:
-        """Nothing to free."""
-
-
-def decode(clip: str, limit: int) -> list[np.ndarray]:
-    """The first frames of the clip: copies, (H, W, 3) uint8 RGB."""
-    frames: list[np.ndarray] = []
     with closing(open_camera(clip)) as camera:
-        while len(frames) < limit and (frame := camera.read()) is not None:
-            with frame:
-                frames.append(full_bgr(frame.picture)[..., ::-1].copy())
-    return frames
-
-
-def bare_ms(session: Session, inputs: list[np.ndarray]) -> float:
-    """Milliseconds a frame of the session alone."""
-    name = session.inputs[0].name
-    start = time.perf_counter()
-    for prepared in inputs:
-
-        def fill(memory: Mapping[str, np.ndarray], prepared: np.ndarray = prepared) -> None:
-            memory[name][0] = prepared
-
-        session.run(fill)
-    return (time.perf_counter() - start) * 1e3 / len(inputs)
-
-
-def loop_ms(bundle: Bundle, session: Session, frames: list[np.ndarray]) -> float:
-    """Milliseconds a frame of the loop, from its start to its last answer."""
-    with Loop(bundle, session, Memory(frames)) as loop:
-        start = time.perf_counter()
-        answered = sum(1 for _ in loop)
-        elapsed = time.perf_counter() - start
-    assert answered == len(frames)
-    return elapsed * 1e3 / answered
+        begun, count = time.perf_counter(), 0
+        while count < frames and (frame := camera.read()) is not None:
+            frame.release()
+            count += 1
+        decoding = (time.perf_counter() - begun) * 1e3 / count
+    pictures = decode(clip, 30)
+    return loop_ms(None), decoding, loop_ms(Memory(pictures, -(-count // len(pictures))))
 
 
 def main() -> None:
@@ -91,40 +78,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("clip")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--frames", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--frames", type=int, default=600)
+    parser.add_argument("--rounds", type=int, default=7)
     given = parser.parse_args()
-    opened = bundles.read(given.bundle)
-    options = dataclasses.replace(opened.manifest.session, threads=given.threads)
-    opened = dataclasses.replace(
-        opened, manifest=dataclasses.replace(opened.manifest, session=options)
+    under_virtual_camera(modes="NV12:1280x720@60")
+    bundle = read(given.bundle)
+    print(heading(f"{bundle.manifest.name} {bundle.manifest.precision}", "1 thread"))
+    print("\n| capture | loop, ms | session alone, ms | ratio | frame age p50, ms | bytes |")
+    print("|---|---|---|---|---|---|")
+    with closing(open_session(bundle)) as session:
+        captures: tuple[Capture, ...] = ("thread", "process")
+        for capture in captures:
+            ours, bare, ratio, age, copied = on_camera(bundle, session, capture, given.frames)
+            print(
+                f"| {capture} | {ours:.3f} | {bare:.3f} | {ratio:.3f} | {age:.2f} | {copied:.0f} |"
+            )
+        rounds = [pipelined(bundle, session, given.clip, given.frames) for _ in range(given.rounds)]
+    whole, decoding, inferring = (statistics.median(column) for column in zip(*rounds, strict=True))
+    ratios = [one[0] / max(one[1:]) for one in rounds]
+    print("\n| clip | ms a frame |\n|---|---|")
+    print(
+        f"| decoding alone | {decoding:.3f} |\n| preparing and inferring alone | {inferring:.3f} |"
     )
-    frames = decode(given.clip, given.frames)
-    spec = opened.manifest.image
-    inputs = [np.empty((spec.height, spec.width, 3), np.uint8) for _ in frames]
-    for pixels, out in zip(frames, inputs, strict=True):
-        prepare(pixels, "RGB", spec, out)
-    with closing(open_session(opened)) as session:
-        bare_ms(session, inputs)
-        loop_ms(opened, session, frames)
-        pairs = [
-            (bare_ms(session, inputs), loop_ms(opened, session, frames))
-            for _ in range(given.rounds)
-        ]
-        with closing(open_camera(given.clip)) as camera, Loop(opened, session, camera) as loop:
-            for _ in loop:
-                pass
-            summary = loop.summary()
-    bare, whole = (float(np.median([pair[i] for pair in pairs])) for i in (0, 1))
-    rows, columns = frames[0].shape[:2]
-    print(f"{datetime.date.today()}, {platform.machine()}, {given.threads} thread(s), ", end="")
-    print(f"{len(frames)} frames of {columns}x{rows}, {given.rounds} rounds in turn\n")
-    print("| | ms a frame | ratio |\n|---|---|---|")
-    print(f"| bare session | {bare:.3f} | 1.00 |")
-    print(f"| loop, frames in memory | {whole:.3f} | {whole / bare:.2f} |\n")
-    print(f"With the clip decoded as it goes: {summary.line}; ", end="")
-    print(f"decoding takes {summary.stages_ms['capture'].mean:.2f} ms a frame in its own thread")
+    print(f"| the loop | {whole:.3f} |\n")
+    print(f"The loop takes {statistics.median(ratios):.3f} times its slower stage.")
 
 
 if __name__ == "__main__":
