@@ -74,6 +74,7 @@ class Apart:
         self.read_ns = 0
         """How long the last frame's reading took over there."""
         self._text, self._maps, self._closed = text, list[mmap.mmap](), False
+        self._pictures: list[Picture] = []
         self._keys: list[tuple[CopyKind, str]] = []
         self._counted = [0] * REASONS
         self._message = bytearray(LONGEST)
@@ -126,6 +127,8 @@ class Apart:
             self._process.kill()  # also when it is stopped or hangs in a driver
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(1)
+        # A mapping holds the device open: while one is left, a driver lets nobody else stream.
+        self._pictures.clear()
         self._maps.clear()
 
     def _greet(self) -> None:

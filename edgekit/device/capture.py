@@ -33,7 +33,13 @@ def serve(descriptor: int, text: str) -> None:
     with suppress(OSError, KeyboardInterrupt):  # the other side is gone
         try:
             camera = open_raw(text)
-            _Server(connection, camera).run()
+            try:
+                _Server(connection, camera).run()
+            except EdgekitError:
+                # The other side may hold a frame, whose mapping keeps the device open: only this
+                # makes the driver let another one stream.
+                camera.close()
+                raise
         except EdgekitError as error:
             connection.send(_as_json(error))
         except BaseException as error:
