@@ -1,8 +1,13 @@
 """What every test may ask for."""
 
 import hashlib
+import json
 import os
+import select
+import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -168,3 +173,134 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
         yield served
         running.shutdown()
         thread.join()
+
+
+@dataclass(frozen=True)
+class VirtualCamera:
+    """A V4L2 camera that is not there: `scripts/virtual_camera`, as a process sees it."""
+
+    library: str
+    control: Path
+
+    def set(self, **settings: object) -> None:
+        """Make it so, also while it runs; what is not named is as usual. See docs/camera.md."""
+        lines = "".join(f"{name.replace('__', '.')}={value}\n" for name, value in settings.items())
+        written = self.control.with_suffix(".new")
+        written.write_text(lines)
+        written.replace(self.control)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For a process that is to see the camera as /dev/video0."""
+        return {
+            **{k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")},
+            "LD_PRELOAD": self.library,
+            "VIRTUAL_CAMERA_CONTROL": str(self.control),
+        }
+
+
+_ANSWERING = """
+import contextlib, io, json, sys
+import pytest
+answers = sys.stdout
+for line in sys.stdin:
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = pytest.main(["-q", "--no-header", "-p", "no:cacheprovider", "-rs", line.strip()])
+    print(json.dumps([code, said.getvalue()]), file=answers, flush=True)
+"""
+
+
+@dataclass
+class Seeing:
+    """A process that sees a virtual camera and runs tests in it, one after the other."""
+
+    camera: VirtualCamera
+    _process: subprocess.Popen[str] | None = None
+
+    def run(self, test: str) -> tuple[int, str]:
+        """Run one test; gives pytest's exit code and what it printed."""
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _ANSWERING], cwd=ROOT, env=self.camera.environment,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            )  # fmt: skip
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{test}\n")
+        self._process.stdin.flush()
+        if select.select([self._process.stdout], [], [], 120)[0] and (
+            line := self._process.stdout.readline()
+        ):
+            code, said = json.loads(line)
+        else:
+            code, said = 1, f"{test} hung, or ended its process"
+        if code:
+            self.close()  # and start anew: the test may have left the camera open
+        return code, said
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+
+@pytest.fixture(scope="session")
+def virtual_camera_library() -> str:
+    """The library to preload, compiled; skips without Linux or a C compiler."""
+    if sys.platform != "linux" or not shutil.which(os.environ.get("CC", "cc")):
+        pytest.skip("the virtual camera needs Linux and a C compiler (cc)")
+    run = ROOT / "scripts" / "virtual_camera" / "run"
+    built = subprocess.run([run, "--build"], check=True, capture_output=True, text=True)
+    return built.stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def seeing(
+    virtual_camera_library: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Seeing]:
+    """What runs the tests marked `virtual_camera`."""
+    control = os.environ.get("VIRTUAL_CAMERA_CONTROL") or tmp_path_factory.mktemp("camera") / "is"
+    there = Seeing(VirtualCamera(virtual_camera_library, Path(control)))
+    yield there
+    there.close()
+
+
+@pytest.fixture
+def virtual_camera(seeing: Seeing, request: pytest.FixtureRequest) -> VirtualCamera:
+    """A virtual camera for processes that are given its `environment`.
+
+    A test marked `@pytest.mark.virtual_camera(setting=value)` runs in such a process itself.
+    """
+    marker = request.node.get_closest_marker("virtual_camera")
+    seeing.camera.set(**(marker.kwargs if marker else {}))
+    return seeing.camera
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Hand a test marked `virtual_camera`, which asks for `seeing`, to the process that sees one.
+
+    A library can be preloaded only where a process starts.
+    """
+    if not pyfuncitem.get_closest_marker("virtual_camera"):
+        return None
+    seeing = pyfuncitem.funcargs["seeing"]
+    assert isinstance(seeing, Seeing)
+    if os.environ.get("LD_PRELOAD") == seeing.camera.library:
+        return None
+    code, said = seeing.run(pyfuncitem.nodeid)
+    if code:
+        pytest.fail(said, pytrace=False)
+    if " skipped" in said.splitlines()[-1]:
+        pytest.skip(said)
+    return True
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test marked `virtual_camera` need not ask for what runs it."""
+    for item in items:
+        if isinstance(item, pytest.Function) and item.get_closest_marker("virtual_camera"):
+            item.fixturenames.extend(("virtual_camera", "seeing"))

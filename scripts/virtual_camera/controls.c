@@ -11,9 +11,11 @@ static struct control {
     bool set;
     const char *menu[4];
 } controls[] = {
+    {V4L2_CID_USER_CLASS, V4L2_CTRL_TYPE_CTRL_CLASS, "User Controls", 0, 0, 0, 0, 0, 0, {0}},
     {V4L2_CID_BRIGHTNESS, V4L2_CTRL_TYPE_INTEGER, "Brightness", 0, 255, 1, 128, 0, 0, {0}},
     {V4L2_CID_CONTRAST, V4L2_CTRL_TYPE_INTEGER, "Contrast", 0, 100, 5, 50, 0, 0, {0}},
     {V4L2_CID_HFLIP, V4L2_CTRL_TYPE_BOOLEAN, "Horizontal Flip", 0, 1, 1, 0, 0, 0, {0}},
+    {V4L2_CID_CAMERA_CLASS, V4L2_CTRL_TYPE_CTRL_CLASS, "Camera Controls", 0, 0, 0, 0, 0, 0, {0}},
     {V4L2_CID_EXPOSURE_AUTO, V4L2_CTRL_TYPE_MENU, "Auto Exposure", 0, 3, 1, 3, 0, 0,
      {NULL, "Manual Mode", NULL, "Aperture Priority Mode"}},
     {V4L2_CID_EXPOSURE_ABSOLUTE, V4L2_CTRL_TYPE_INTEGER, "Exposure Time, Absolute", 1, 5000, 1, 157,
@@ -34,26 +36,42 @@ static struct control *of(uint32_t id) {
     return best;
 }
 
+/* A class is a heading in the list: it has no value. */
+static uint32_t flags(const struct control *control) {
+    bool heading = control->type == V4L2_CTRL_TYPE_CTRL_CLASS;
+    return heading ? V4L2_CTRL_FLAG_READ_ONLY | V4L2_CTRL_FLAG_WRITE_ONLY : 0;
+}
+
 static int32_t value_of(const struct control *control) {
     return control->set ? control->value : control->usual;
 }
 
-/* Nearest value that fits; a menu item must be there. */
+/* Nearest value that fits; a menu's item must be there. */
 static int fitted(const struct control *control, int32_t *value) {
+    if (control->type == V4L2_CTRL_TYPE_CTRL_CLASS) return -EACCES;
+    if (control->type == V4L2_CTRL_TYPE_MENU) {
+        if (*value < control->least || *value > control->most) return -ERANGE;
+        return control->menu[*value] ? 0 : -EINVAL;
+    }
     if (*value < control->least) *value = control->least;
     if (*value > control->most) *value = control->most;
     *value -= (*value - control->least) % control->step;
-    if (control->type == V4L2_CTRL_TYPE_MENU && !control->menu[*value]) return -EINVAL;
     return 0;
 }
 
 static int many(struct v4l2_ext_controls *list, uint32_t request) {
+    uint32_t class = V4L2_CTRL_ID2WHICH(list->which);
+    bool any = !list->which || list->which == V4L2_CTRL_WHICH_DEF_VAL;
     list->error_idx = list->count;
     for (uint32_t n = 0; n < list->count; n++) {
         struct control *control = of(list->controls[n].id);
-        if (!control) {
+        if (!control || (!any && V4L2_CTRL_ID2WHICH(control->id) != class)) {
             list->error_idx = request == VIDIOC_TRY_EXT_CTRLS ? n : list->count;
             return -EINVAL;
+        }
+        if (control->type == V4L2_CTRL_TYPE_CTRL_CLASS) {
+            list->error_idx = request == VIDIOC_TRY_EXT_CTRLS ? n : list->count;
+            return -EACCES;
         }
         int32_t value = list->controls[n].value;
         if (request == VIDIOC_G_EXT_CTRLS) {
@@ -61,9 +79,10 @@ static int many(struct v4l2_ext_controls *list, uint32_t request) {
                 list->which == V4L2_CTRL_WHICH_DEF_VAL ? control->usual : value_of(control);
             continue;
         }
-        if (fitted(control, &value)) {
-            list->error_idx = n;
-            return -ERANGE;
+        int failed = fitted(control, &value);
+        if (failed) {
+            list->error_idx = request == VIDIOC_TRY_EXT_CTRLS ? n : list->count;
+            return failed;
         }
         list->controls[n].value = value;
         if (request == VIDIOC_S_EXT_CTRLS) control->value = value, control->set = true;
@@ -93,6 +112,7 @@ int control_ioctl(struct node *node, uint32_t request, void *argument) {
         strncpy((char *)to->name, control->name, sizeof to->name - 1);
         to->minimum = control->least, to->maximum = control->most;
         to->step = control->step, to->default_value = control->usual;
+        to->flags = flags(control);
     } else if (request == VIDIOC_QUERY_EXT_CTRL) {
         struct v4l2_query_ext_ctrl *to = argument;
         memset(to, 0, sizeof *to);
@@ -101,6 +121,7 @@ int control_ioctl(struct node *node, uint32_t request, void *argument) {
         to->minimum = control->least, to->maximum = control->most;
         to->step = (uint64_t)control->step, to->default_value = control->usual;
         to->elem_size = 4, to->elems = 1;
+        to->flags = flags(control);
     } else if (request == VIDIOC_QUERYMENU) {
         struct v4l2_querymenu *to = argument;
         if (control->type != V4L2_CTRL_TYPE_MENU || to->index > (uint32_t)control->most ||
@@ -110,10 +131,12 @@ int control_ioctl(struct node *node, uint32_t request, void *argument) {
         strncpy((char *)to->name, control->menu[to->index], sizeof to->name - 1);
         to->reserved = 0;
     } else if (request == VIDIOC_G_CTRL) {
+        if (control->type == V4L2_CTRL_TYPE_CTRL_CLASS) return -EACCES;
         ((struct v4l2_control *)argument)->value = value_of(control);
     } else {
         int32_t value = ((struct v4l2_control *)argument)->value;
-        if (fitted(control, &value)) return -EINVAL;
+        int failed = fitted(control, &value);
+        if (failed) return failed;
         ((struct v4l2_control *)argument)->value = value;
         control->value = value, control->set = true;
     }

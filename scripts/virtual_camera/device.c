@@ -127,6 +127,19 @@ static int set_format(struct node *node, struct v4l2_format *asked, bool keep) {
     return 0;
 }
 
+static const char *description(uint32_t format) {
+    switch (format) {
+    case V4L2_PIX_FMT_NV12: return "Y/CbCr 4:2:0";
+    case V4L2_PIX_FMT_YUYV: return "YUYV 4:2:2";
+    case V4L2_PIX_FMT_YUV420: return "Planar YUV 4:2:0";
+    case V4L2_PIX_FMT_BGR24: return "24-bit BGR 8-8-8";
+    case V4L2_PIX_FMT_RGB24: return "24-bit RGB 8-8-8";
+    case V4L2_PIX_FMT_GREY: return "8-bit Greyscale";
+    case V4L2_PIX_FMT_MJPEG: return "Motion-JPEG";
+    default: return "of another kind";
+    }
+}
+
 static int enumerate_formats(struct node *node, struct v4l2_fmtdesc *to) {
     struct mode modes[MOST_MODES];
     int count = settings_modes(node->camera, modes);
@@ -140,7 +153,7 @@ static int enumerate_formats(struct node *node, struct v4l2_fmtdesc *to) {
         to->mbus_code = 0;
         memset(to->reserved, 0, sizeof to->reserved);
         memset(to->description, 0, sizeof to->description);
-        memcpy(to->description, &to->pixelformat, 4);
+        strcpy((char *)to->description, description(to->pixelformat));
         return 0;
     }
     return -EINVAL;
@@ -200,7 +213,6 @@ static int set_rate(struct node *node, struct v4l2_streamparm *to, bool keep) {
     memset(&to->parm, 0, sizeof to->parm);
     to->parm.capture.capability = V4L2_CAP_TIMEPERFRAME;
     to->parm.capture.timeperframe = (struct v4l2_fract){1, (uint32_t)node->rate};
-    to->parm.capture.readbuffers = 2;
     return 0;
 }
 
@@ -245,11 +257,13 @@ static int request_buffers(struct node *node, struct v4l2_requestbuffers *to) {
     if (to->type != buffer_type(node) || to->memory != V4L2_MEMORY_MMAP) return -EINVAL;
     int most = (int)setting_number(node->camera, "buffers", MOST_BUFFERS);
     if (most > MOST_BUFFERS) most = MOST_BUFFERS;
+    int failed = node->buffers ? 0 : take_lock(node);
+    if (failed) return failed;
     free_buffers(node);
     to->capabilities = V4L2_BUF_CAP_SUPPORTS_MMAP | V4L2_BUF_CAP_SUPPORTS_ORPHANED_BUFS;
     to->flags = 0;
     if (!to->count) return 0;
-    int failed = take_lock(node);
+    failed = take_lock(node);
     if (failed) return failed;
     long page = sysconf(_SC_PAGESIZE);
     node->each = (node->size + (size_t)page - 1) / (size_t)page * (size_t)page;
@@ -306,6 +320,7 @@ static int queue_buffer(struct node *node, struct v4l2_buffer *to) {
     if (to->type != buffer_type(node) || to->index >= (uint32_t)node->buffers ||
         to->memory != V4L2_MEMORY_MMAP)
         return -EINVAL;
+    if (to->flags & V4L2_BUF_FLAG_REQUEST_FD) return -EBADR;
     int index = (int)to->index;
     struct buffer *buffer = &node->buffer[index];
     if (buffer->state == QUEUED || buffer->state == DONE) return -EINVAL;
@@ -453,7 +468,6 @@ static int events(struct node *node, uint32_t request, void *argument) {
             node->subscribed = false;
         return 0;
     }
-    if (wish->type == V4L2_EVENT_CTRL) return 0;
     if (wish->type != V4L2_EVENT_SOURCE_CHANGE || setting(node->camera, "eventless"))
         return -EINVAL;
     node->subscribed = true;
@@ -495,6 +509,8 @@ int node_ioctl(struct node *node, uint32_t request, void *argument) {
     }
     case VIDIOC_G_INPUT: *(int *)argument = 0; return 0;
     case VIDIOC_S_INPUT: return *(int *)argument ? -EINVAL : 0;
+    case VIDIOC_G_PRIORITY: *(uint32_t *)argument = V4L2_PRIORITY_DEFAULT; return 0;
+    case VIDIOC_S_PRIORITY: return 0;
     case VIDIOC_REQBUFS: return request_buffers(node, argument);
     case VIDIOC_QUERYBUF: {
         struct v4l2_buffer *buffer = argument;

@@ -415,7 +415,11 @@ int ioctl(int fd, unsigned long request, ...) {
         pthread_mutex_unlock(&lock);
         return next(fd, request, argument);
     }
-    int result = node_ioctl(node, (uint32_t)request, argument);
+    /* Bad addresses, as the kernel answers them: those of its own half are negative. */
+    char nothing[1024] = {0};
+    bool mapped = (intptr_t)argument > 0;
+    int result = node_ioctl(node, (uint32_t)request, mapped ? argument : nothing);
+    if (!mapped && result != -ENOTTY) result = -EFAULT;
     while (result == -EAGAIN && (uint32_t)request == VIDIOC_DQBUF && node->fd == fd) {
         node_advance(node, !node->nonblocking);
         result = node_ioctl(node, (uint32_t)request, argument);

@@ -76,12 +76,18 @@ def find(path: str, card: str, bus: str) -> str:
         path: where it was, and still is if what is there has the same name.
         card: its name; empty: take `path` as it is.
         bus: where it was plugged in; preferred among several of the same name.
+
+    Raises:
+        SourceUnavailable: no camera of that name.
     """
     if not card:
         return path
-    same = [found for found in _identities() if found.card == card and found.buffer_type]
-    same.sort(key=lambda found: (found.bus != bus, found.path != path))
-    return same[0].path if same else path
+    same = [each for each in _identities() if each.card == card and each.buffer_type]
+    if not same:
+        raise SourceUnavailable(
+            f"no camera {path} called '{card}'; connect it; cameras here: {_listed()}"
+        )
+    return min(same, key=lambda each: (each.bus != bus, each.path != path)).path
 
 
 def busy(path: str) -> SourceUnavailable:

@@ -39,10 +39,12 @@ class Stream:
         self.fd = fd
         self._identity = identity
         self._mplane = identity.buffer_type == abi.CAPTURE_MPLANE
-        self._open = True
+        self.closed = False
         self._lock = threading.Lock()
         self.regions: tuple[tuple[int, int], ...] = ()
         self.memory: list[mmap] = []
+        self.lent = bytearray()
+        """Per buffer, whether it is not the driver's now; of a closed camera none is."""
         self.broken: OSError | None = None
         """What went wrong when a buffer was given back; the next read tells."""
         try:
@@ -80,7 +82,7 @@ class Stream:
     def queue(self, slot: int) -> None:
         """Give a buffer back to the driver; nothing happens where the camera was closed."""
         with self._lock:
-            if not self._open:
+            if self.closed:
                 return
             try:
                 fcntl.ioctl(self.fd, abi.QBUF, self._requests[slot])
@@ -118,9 +120,9 @@ class Stream:
     def close(self) -> None:
         """Stop and give the camera back; memory that is still lent stays until it is let go."""
         with self._lock:
-            if not self._open:
+            if self.closed:
                 return
-            self._open = False
+            self.closed, self.lent = True, bytearray(b"\1") * len(self.lent)
             for request, argument in (
                 (abi.STREAMOFF, abi.FORMAT_TYPE.pack(self._identity.buffer_type)),
                 # Frees the camera for others even while a frame is lent: Python's mappings hold
@@ -152,7 +154,6 @@ class Stream:
             for offset, length in self.regions
         ]
         self.lent = bytearray(given)
-        """Per buffer, whether it is ours now and not the driver's."""
         self._planes = bytearray(abi.PLANE.size)
         self._blank = self._request(0, self._planes)
         self._buffer = bytearray(self._blank)

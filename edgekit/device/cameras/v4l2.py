@@ -6,6 +6,7 @@ Frames are the driver's own buffers, mapped once: nothing is copied, converted o
 import os
 import select
 import time
+from urllib.parse import quote, urlencode
 
 from edgekit.device.cameras import _v4l2_abi as abi
 from edgekit.device.cameras._v4l2_controls import set_controls
@@ -72,7 +73,8 @@ def open_camera(uri: Uri) -> "V4l2":
     except BaseException:
         os.close(fd)
         raise
-    return V4l2(Stream(fd, identity, buffers, agreed.least_bytes), identity, agreed, deadline_s)
+    stream = Stream(fd, identity, buffers, agreed.least_bytes)
+    return V4l2(stream, identity, agreed, deadline_s, _again(uri, identity))
 
 
 class V4l2:
@@ -85,7 +87,7 @@ class V4l2:
     kind: Kind = "live"
 
     def __init__(
-        self, stream: Stream, identity: Identity, agreed: Agreed, deadline_s: float
+        self, stream: Stream, identity: Identity, agreed: Agreed, deadline_s: float, again: str
     ) -> None:
         """Lend the frames of `stream`.
 
@@ -94,6 +96,7 @@ class V4l2:
             identity: of the device.
             agreed: the format and the rate.
             deadline_s: how long a frame may take; 0: 1 s, or ten frames.
+            again: the source by which it is found under another number, too.
         """
         self.copies = Copies()
         self.fps = agreed.fps
@@ -102,6 +105,8 @@ class V4l2:
         """Frames that were passed over: marked as damaged by the driver, or not whole."""
         self.backwards = 0
         """Timestamps before the one before, or in the future; corrected."""
+        self.again = again
+        """Open this after it was unplugged: its number may be another one then."""
         self.identity, self.layout, self.regions = identity, agreed.layout, stream.regions
         self._stream, self._least_bytes = stream, agreed.least_bytes
         self._pictures: list[Picture] = [agreed.layout.over(memory) for memory in stream.memory]
@@ -127,10 +132,12 @@ class V4l2:
         Raises:
             SourceUnavailable: the camera went away, changed its format, gave nothing within its
                 deadline, or only damaged frames.
-            SpecError: every buffer is lent.
+            SpecError: every buffer is lent, or the camera was closed.
         """
         stream = self._stream
         if 0 not in stream.lent:
+            if stream.closed:
+                raise SpecError(f"the camera {self.identity.path} was closed; open it again")
             raise SpecError(
                 f"all {len(stream.lent)} frames of {self.identity.path} are lent; release them, or "
                 "give more buffers="
@@ -228,6 +235,11 @@ class V4l2:
             f"the camera {self.identity.path} ({self.identity.card}) {what} after frame "
             f"{self._sequence}; check its cable and power, then start again"
         )
+
+
+def _again(uri: Uri, identity: Identity) -> str:
+    options = {"card": identity.card, "bus": identity.bus, **uri.options}
+    return f"v4l2://{quote(uri.place)}?{urlencode(options)}"
 
 
 def _path(place: str) -> str:
