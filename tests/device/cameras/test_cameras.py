@@ -5,18 +5,16 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
 from edgekit import plugins
-from edgekit.device.cameras import csi
 from edgekit.device.frame import Camera, Frame
 from edgekit.device.picture import FORMATS
 from edgekit.device.uri import open_raw
-from edgekit.errors import ImageError, SourceUnavailable, UnknownName
+from edgekit.errors import ImageError, UnknownName
 
-ELSEWHERE = ("csi", "rtsp", "v4l2", "webcam")
+ELSEWHERE = ("csi", "gst", "rtsp", "v4l2", "webcam")
 """They need a camera, and have tests of their own."""
 PASSED_ON = ("rtsp",)
 """What they do not know is the camera's own."""
@@ -73,35 +71,3 @@ def test_a_broken_image_in_a_folder_is_named(tmp_path: Path) -> None:
         pytest.raises(ImageError, match=r"x\.png"),
     ):
         camera.read()
-
-
-def test_csi_needs_gstreamer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cv2, "getBuildInformation", lambda: "    GStreamer:                   NO\n")
-    with pytest.raises(SourceUnavailable, match="built with GStreamer"):
-        open_raw("csi://0")
-
-
-def test_csi_on_a_jetson(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked: list[object] = []
-    monkeypatch.setattr(cv2, "getBuildInformation", lambda: "  GStreamer:         YES (1.20.3)\n")
-    monkeypatch.setattr(csi, "_JETSON", tmp_path)
-    monkeypatch.setattr(csi, "open_capture", lambda *arguments: asked.extend(arguments))
-    open_raw("csi://1?width=640&height=480&fps=60")
-    assert asked == [
-        "csi://1 (nvarguscamerasrc)",
-        "nvarguscamerasrc sensor-id=1 ! "
-        "video/x-raw(memory:NVMM),width=640,height=480,framerate=60/1 ! "
-        "nvvidconv ! video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=BGR ! "
-        "appsink drop=true max-buffers=1 sync=false",
-        "CAP_GSTREAMER",
-        {"CAP_PROP_READ_TIMEOUT_MSEC": 5000.0},
-    ]
-
-
-def test_csi_on_a_raspberry_pi() -> None:
-    assert csi.pipeline(False, 0, 1280, 720, 30) == (
-        "libcamerasrc ! video/x-raw,width=1280,height=720,framerate=30/1 ! "
-        "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
-    )
-    with pytest.raises(SourceUnavailable, match="only csi://0"):
-        csi.pipeline(False, 1, 1280, 720, 30)

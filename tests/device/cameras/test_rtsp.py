@@ -164,6 +164,8 @@ def test_options() -> None:
         ("v4l2:///dev/video0?width=640", "v4l2:///dev/video0?width=640"),
         ("photos/a@b.png", "photos/a@b.png"),
         ("csi://0", "csi://0"),
+        ("gst://rtspsrc user-pw=x ! decodebin", "gst://rtspsrc ..."),
+        ("gst://rtspsrc%20user-pw=x", "gst://rtspsrc ..."),
     ],
 )
 def test_what_is_shown_of_a_source(text: str, safe: str) -> None:
