@@ -214,11 +214,9 @@ class Pipeline:
             self._gst.gst_mini_object_unref(self._caps)
         self._caps = self._gst.gst_mini_object_ref(caps)
 
-    def _raw(self, buffer: Any) -> tuple[Picture, Callable[[], None]]:
+    def _raw(self, buffer: Any, agreed: gst.VideoInfo) -> tuple[Picture, Callable[[], None]]:
         mapped = gst.VideoFrame()
-        if not self._gst.gst_video_frame_map(
-            byref(mapped), byref(self._info), buffer, gst.MAP_READ
-        ):
+        if not self._gst.gst_video_frame_map(byref(mapped), byref(agreed), buffer, gst.MAP_READ):
             raise SourceUnavailable(f"{self._name} gave a frame that is cut short or unreadable")
         info = mapped.info  # how it lies in this buffer, which may differ from what was agreed
         of = _FORMATS[info.format.contents.name.decode()]
