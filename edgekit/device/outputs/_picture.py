@@ -40,46 +40,67 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
+    view: "View"
     picture: Picture
-    """In this module's own memory."""
+    """In the view's own memory."""
     result: Result
 
 
-class Pictures:
-    """The newest picture of the loop, as a JPEG, for any number of threads that wait for it."""
+class Encoder:
+    """The thread that makes JPEGs, for all streams of a run."""
 
-    def __init__(self, longest: int, rate: float, copies: Copies) -> None:
-        """Start the thread that encodes.
-
-        Args:
-            longest: the longer side of a picture, at most, in pixels.
-            rate: pictures a second, at most.
-            copies: counts the bytes.
+    def __init__(self) -> None:
+        """Start it.
 
         Raises:
             MissingPackage: OpenCV is not installed.
         """
-        self._cv2 = opencv("showing frames")
-        self._longest, self._interval_ns, self._copies = longest, round(1e9 / rate), copies
+        self.cv2 = opencv("showing frames")
+        self.jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="live page", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread after what it has to do."""
+        self.jobs.put(None)
+        self._thread.join(2.0)
+
+    def _work(self) -> None:
+        while (job := self.jobs.get()) is not None:
+            job.view.encode(job.picture, job.result)
+
+
+class View:
+    """The newest picture of a stream, as a JPEG, for any number of threads that wait for it."""
+
+    def __init__(self, encoder: Encoder, longest: int, rate: float, copies: Copies) -> None:
+        """Start without a picture.
+
+        Args:
+            encoder: makes the JPEGs.
+            longest: the longer side of a picture, at most, in pixels.
+            rate: pictures a second, at most.
+            copies: counts the bytes.
+        """
+        self._encoder, self._copies = encoder, copies
+        self._longest, self._interval_ns = longest, round(1e9 / rate)
         self._own = Copies()
         self._due_ns = 0
         self._busy = False
-        self._encoded_bytes = 0
         self._small = np.empty((0, 0, 3), np.uint8)
         self._compressed = np.empty(0, np.uint8)
         self._preparer: Preparer | None = None
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._changed = threading.Condition()
         self._newest: Encoded | None = None
         self._waiting = 0
-        self.closed = False
-        self._thread = threading.Thread(target=self._encode_all, name="live page", daemon=True)
-        self._thread.start()
+        self._closed = False
 
     def offer(self, result: Result) -> None:
         """Take a copy of the frame's picture if somebody waits for one (the loop's thread)."""
+        if not self._waiting or self._busy:
+            return
         now = time.monotonic_ns()
-        if not self._waiting or self._busy or now < self._due_ns:
+        if now < self._due_ns:
             return
         self._due_ns = max(self._due_ns + self._interval_ns, now)
         picture = result.frame.picture
@@ -88,7 +109,7 @@ class Pictures:
             return
         self._count()
         self._busy = True
-        self._jobs.put(_Job(mine, result))
+        self._encoder.jobs.put(_Job(self, mine, result))
 
     def newer(self, than: int, wait_s: float) -> Encoded | None:
         """Wait for a picture with a number above `than`; None if there is none in that time.
@@ -101,19 +122,30 @@ class Pictures:
                 return known
             self._waiting += 1
             try:
-                self._changed.wait_for(lambda: self._newest is not known or self.closed, wait_s)
+                self._changed.wait_for(lambda: self._newest is not known or self._closed, wait_s)
             finally:
                 self._waiting -= 1
             newest = self._newest
-        return newest if newest and newest.number > than and not self.closed else None
+        return newest if newest and newest.number > than else None
+
+    def encode(self, picture: Picture, result: Result) -> None:
+        """Make the JPEG and wake who waits for it (the encoder's thread)."""
+        try:
+            jpeg = self._jpeg(picture)
+        except ImageError:
+            jpeg = b""  # a broken JPEG of the camera's: the next one may be whole
+        if jpeg:
+            with self._changed:
+                number = self._newest.number + 1 if self._newest else 1
+                self._newest = Encoded(number, jpeg, result, time.monotonic())
+                self._changed.notify_all()
+        self._busy = False
 
     def close(self) -> None:
-        """End the thread, and all waiting; closing again does nothing."""
+        """Let nobody wait any more."""
         with self._changed:
-            self.closed = True
+            self._closed = True
             self._changed.notify_all()
-        self._jobs.put(None)
-        self._thread.join(2.0)
 
     def _smaller(self, picture: Picture) -> Picture:
         """A copy of `picture` at the size that is sent: the only pixels that the loop writes."""
@@ -151,21 +183,8 @@ class Pictures:
         self._own.by_reason.clear()
         self._copies.add("display", "picture for the live page", copied)
 
-    def _encode_all(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            try:
-                jpeg = self._encode(job.picture)
-            except ImageError:
-                jpeg = b""  # a broken JPEG of the camera's: the next one may be whole
-            with self._changed:
-                number = self._newest.number + 1 if self._newest else 1
-                if jpeg:
-                    self._newest = Encoded(number, jpeg, job.result, time.monotonic())
-                    self._changed.notify_all()
-            self._busy = False
-
-    def _encode(self, picture: Picture) -> bytes:
-        cv2 = self._cv2
+    def _jpeg(self, picture: Picture) -> bytes:
+        cv2 = self._encoder.cv2
         if picture.format == "MJPEG":
             picture = self._smaller(picture)
         (pixels,) = picture.planes

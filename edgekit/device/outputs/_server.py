@@ -3,8 +3,8 @@
 | path | answer |
 |---|---|
 | `/` | the page |
-| `/picture.jpg?run=R&after=N` | the first picture after number N, as soon as there is one; the answer to that frame is in a header. 204 if there is none for a second |
-| `/numbers.json` | all other numbers |
+| `/picture.jpg?stream=S&run=R&after=N` | the first picture after number N, as soon as there is one; the answer to that frame is in a header. 204 if there is none for a second |
+| `/numbers.json?stream=S` | all other numbers |
 
 A viewer is slow at its own cost: it asks for the next picture when it has the one before, so it
 gets fewer. Each connection has a thread and a deadline for what it is doing; past that it is cut.
@@ -28,8 +28,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from edgekit.device.outputs._address import Address, Door
-from edgekit.device.outputs._numbers import Numbers, answer
-from edgekit.device.outputs._picture import Pictures
+from edgekit.device.outputs._streams import Streams, answer
 
 _REQUEST_S = 15.0
 """For a connection to bring its next request, whole."""
@@ -42,6 +41,7 @@ _REQUEST_BYTES = 16 << 10
 _PER_VIEWER = 4
 """Connections: a browser opens up to six, and uses two."""
 _CLOSE_S = 1.5
+_POLL_S = 0.1
 _PLAIN = "text/plain; charset=utf-8"
 
 
@@ -78,17 +78,15 @@ class Server(socketserver.TCPServer):
     request_queue_size = 16
 
     def __init__(
-        self, address: Address, door: Door, page: bytes, run: str, pictures: Pictures,
-        numbers: Numbers, seats: Seats,
-    ) -> None:  # fmt: skip
+        self, address: Address, door: Door, page: bytes, streams: Streams, seats: Seats
+    ) -> None:
         """Listen.
 
         Raises:
             OSError: the address is not this machine's, or the port is taken.
         """
         self.address_family = address.family
-        self.door, self.page, self.run = door, page, run
-        self.pictures, self.numbers, self.seats = pictures, numbers, seats
+        self.door, self.page, self.streams, self.seats = door, page, streams, seats
         self.policy = _policy(page)
         self._lock = threading.Lock()
         self._deadlines: dict[socket.socket, float] = {}
@@ -96,7 +94,7 @@ class Server(socketserver.TCPServer):
         super().__init__((address.ip, address.port), _Handler)
         self.port = int(self.socket.getsockname()[1])
         self._accepting = threading.Thread(
-            target=self.serve_forever, args=(0.25,), name="live page", daemon=True
+            target=self.serve_forever, args=(_POLL_S,), name="live page", daemon=True
         )
 
     def start(self) -> None:
@@ -132,7 +130,7 @@ class Server(socketserver.TCPServer):
         thread.start()
 
     def service_actions(self) -> None:
-        """Cut who is past the deadline; called four times a second."""
+        """Cut who is past the deadline; called every `_POLL_S`."""
         self._cut(time.monotonic())
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -231,10 +229,14 @@ class _Handler(BaseHTTPRequestHandler):
                 503, f"{self.server.seats.most} viewers are watching, and no more may: close one, "
                 "or start the run with ?viewers= and a larger number"
             )  # fmt: skip
-        if url.path == "/numbers.json":
-            text = self.server.numbers.text(self.server.seats.taken)
-            return self._send(200, "application/json", text)
-        return self._picture(query)
+        try:
+            stream = int(query.get("stream", "0"))
+            if url.path == "/picture.jpg":
+                return self._picture(max(stream, 0), query)
+            text = self.server.streams.text(max(stream, 0), self.server.seats.taken)
+        except (ValueError, IndexError):
+            return self.send_error(404, "there is no such stream in this run")
+        return self._send(200, "application/json", text)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer with a line of text, and end the connection."""
@@ -275,15 +277,16 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Set-Cookie"] = f"{self._cookie}={token}; Path=/; HttpOnly; SameSite=Strict"
         self._send(200, "text/html; charset=utf-8", self.server.page, headers)
 
-    def _picture(self, query: Mapping[str, str]) -> None:
-        same = query.get("run") == self.server.run and query.get("after", "").isascii()
-        after = int(query["after"]) if same and query.get("after", "").isdigit() else 0
-        found = self.server.pictures.newer(after, _NEXT_PICTURE_S)
-        if self.server.pictures.closed:
+    def _picture(self, place: int, query: Mapping[str, str]) -> None:
+        streams = self.server.streams
+        after = int(query.get("after", "0")) if query.get("run") == streams.run else 0
+        stream = streams.get(place, _NEXT_PICTURE_S)
+        found = stream.view.newer(after, _NEXT_PICTURE_S) if stream else None
+        if streams.closed:
             return self.send_error(410, "the run has ended")
         if found is None:
             return self._send(204, "", b"")
-        about = {"run": self.server.run, "number": found.number, **answer(found.result)}
+        about = {"run": streams.run, "number": found.number, **answer(found.result)}
         return self._send(200, "image/jpeg", found.jpeg, {"Edgekit-Answer": json.dumps(about)})
 
     def _send(

@@ -11,10 +11,11 @@ from importlib.resources import files
 
 from edgekit.device.copies import Copies
 from edgekit.device.outputs._address import door, read_address, url
-from edgekit.device.outputs._numbers import Numbers
-from edgekit.device.outputs._picture import Pictures
+from edgekit.device.outputs._picture import Encoder, View
 from edgekit.device.outputs._server import Seats, Server
+from edgekit.device.outputs._streams import Streams
 from edgekit.device.result import Result
+from edgekit.device.shown import shown
 from edgekit.device.uri import Uri
 from edgekit.errors import SourceUnavailable
 
@@ -39,27 +40,26 @@ def open_output(uri: Uri, copies: Copies) -> "LivePage":
     address = read_address(uri)
     allowed = door(address, uri.options.get("token", ""))
     page = files("edgekit.device.outputs").joinpath("http.html").read_bytes()
-    run = secrets.token_hex(4)
-    numbers, seats = Numbers(run, viewers), Seats(viewers)
-    pictures = Pictures(longest, rate, copies)
+    encoder = Encoder()
+    streams = Streams(secrets.token_hex(4), viewers, lambda: View(encoder, longest, rate, copies))
     try:
-        server = Server(address, allowed, page, run, pictures, numbers, seats)
+        server = Server(address, allowed, page, streams, Seats(viewers))
     except OSError as error:
-        pictures.close()
+        encoder.close()
         raise SourceUnavailable(
-            f"cannot listen at '{uri.text}': {error.strerror}; give an address of this machine and "
-            "a free port, or port 0 for any that is free"
+            f"cannot listen at '{shown(uri.text)}': {error.strerror}; give an address of this "
+            "machine and a free port, or port 0 for any that is free"
         ) from error
     server.start()
     print(f"live page: {url(address, server.port, allowed.token)}", file=sys.stderr, flush=True)
-    return LivePage(server, pictures, numbers)
+    return LivePage(server, streams, encoder)
 
 
 class LivePage:
-    """A page that shows the newest result to whoever looks."""
+    """A page that shows the newest results to whoever looks."""
 
-    def __init__(self, server: Server, pictures: Pictures, numbers: Numbers) -> None:
-        self._server, self._pictures, self._numbers = server, pictures, numbers
+    def __init__(self, server: Server, streams: Streams, encoder: Encoder) -> None:
+        self._server, self._streams, self._encoder = server, streams, encoder
         self._open = True
 
     @property
@@ -69,13 +69,13 @@ class LivePage:
 
     def write(self, result: Result) -> bool:
         """Note the numbers, and copy a small picture if somebody waits for one; go on."""
-        self._numbers.add(result)
-        self._pictures.offer(result)
+        self._streams.add(result)
         return True
 
     def close(self) -> None:
         """Stop listening and end all threads, within two seconds; closing again does nothing."""
         if self._open:
             self._open = False
-            self._pictures.close()
+            self._streams.close()
             self._server.close()
+            self._encoder.close()

@@ -1,11 +1,11 @@
 """`json://-` (stdout) or `json://results.jsonl`: one JSON object a line, written at once.
 
-    {"frame": 12, "time_s": 0.4, "name": "", "age_ms": 8.1,
+    {"frame": 12, "captured_ns": 81234567890123, "time_s": 0.4, "source": "v4l2:///dev/video0",
+     "name": "", "model": "mobilenet_v2", "age_ms": 8.1,
      "predictions": [{"index": 285, "label": "Egyptian cat", "probability": 0.871}]}
 
-`frame`: number in the source, from 0, dropped ones counted. `time_s`: the source's own time, from
-its first frame. `name`: the image file, empty for a camera or a clip. `age_ms`: from the capture to
-the answer. `predictions`: most probable first. Keys are added, never changed or removed.
+`docs/outputs.md` and the schema beside it say what each key means. Keys are added, never changed or
+removed.
 """
 
 import json
@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from edgekit.device.copies import Copies
 from edgekit.device.result import Result
+from edgekit.device.shown import shown
 from edgekit.device.uri import Uri
 from edgekit.errors import StorageError
 
@@ -37,8 +38,11 @@ def as_json(result: Result) -> dict[str, Any]:
     """The object of one line."""
     return {
         "frame": result.frame.sequence,
+        "captured_ns": result.frame.captured_ns,
         "time_s": round(result.frame.time_s, 6),
+        "source": shown(result.source),
         "name": result.frame.name,
+        "model": result.model,
         "age_ms": round(result.age_ms, 3),
         "predictions": [
             {"index": p.index, "label": p.label, "probability": round(p.probability, 6)}

@@ -6,7 +6,10 @@ import shutil
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -62,13 +65,22 @@ class Browser:
             self._driver.wait(10)
 
     def open(self, url: str) -> None:
-        """Load a page."""
+        """Load a page, with an empty console."""
+        self._call("POST", "/url", url="about:blank")
+        self.console()
         self._call("POST", "/url", url=url)
 
-    def new_window(self) -> None:
-        """Open another window and go on there."""
+    @contextmanager
+    def window(self) -> Iterator[None]:
+        """Another window, closed again in the end."""
+        before = self._call("GET", "/window")
         made = self._call("POST", "/window/new", type="window")
         self._call("POST", "/window", handle=made["handle"])
+        try:
+            yield
+        finally:
+            self._call("DELETE", "/window")
+            self._call("POST", "/window", handle=before)
 
     def run(self, script: str) -> Any:
         """What `script`, the body of a function, returns."""
@@ -116,5 +128,8 @@ class Browser:
     def _call(self, method: str, path: str, **body: Any) -> Any:
         data = json.dumps(body).encode() if method == "POST" else None
         request = urllib.request.Request(self._root + path, data, method=method)
-        with urllib.request.urlopen(request, timeout=60) as reply:
-            return json.load(reply)["value"]
+        try:
+            with urllib.request.urlopen(request, timeout=60) as reply:
+                return json.load(reply)["value"]
+        except urllib.error.HTTPError as error:  # of a script, mostly
+            raise AssertionError(json.load(error)["value"]["message"]) from error

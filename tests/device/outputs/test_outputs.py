@@ -30,7 +30,8 @@ def result(
     pixels.flags.writeable = False
     made = rgb(pixels) if order == "RGB" else bgr(pixels)
     at = number / 10 if time_s < 0 else time_s
-    return Result(Frame(made, number, 0, at, nothing), PREDICTIONS, 8.1234, 29.9)
+    frame = Frame(made, number, 7, at, nothing)
+    return Result(frame, PREDICTIONS, 8.1234, 29.9, "rtsp://me:secret@cam/a", "pets")
 
 
 @pytest.mark.parametrize("scheme", plugins.outputs())
@@ -50,7 +51,8 @@ def test_json_lines_exactly(tmp_path: Path) -> None:
     with closing(open_output(f"json://{path}", copies)) as output:
         assert output.write(result(3))
         expected = (
-            '{"frame": 3, "time_s": 0.3, "name": "", "age_ms": 8.123, "predictions": '
+            '{"frame": 3, "captured_ns": 7, "time_s": 0.3, "source": "rtsp://cam/a", "name": "", '
+            '"model": "pets", "age_ms": 8.123, "predictions": '
             '[{"index": 2, "label": "Château", "probability": 0.75}, '
             '{"index": 0, "label": "cat", "probability": 0.25}]}\n'
         )
