@@ -141,6 +141,8 @@ class Apart:
         if hello[:1] == b"X":
             raise _error(news)
         self.deadline_s = float(news["deadline_s"])
+        self.again = str(news["again"])
+        """The source by which the same camera is found later, under another number, too."""
         layout = Layout(**{**news["layout"], "planes": tuple(
             (offset, tuple(shape), tuple(strides))
             for offset, shape, strides in news["layout"]["planes"]

@@ -34,7 +34,7 @@ def serve(descriptor: int, text: str) -> None:
         try:
             camera = open_raw(text)
             try:
-                _Server(connection, camera).run()
+                _Server(connection, camera, text).run()
             except EdgekitError:
                 # The other side may hold a frame, whose mapping keeps the device open: only this
                 # makes the driver let another one stream.
@@ -51,7 +51,7 @@ def serve(descriptor: int, text: str) -> None:
 
 
 class _Server:
-    def __init__(self, connection: socket.socket, camera: Camera) -> None:
+    def __init__(self, connection: socket.socket, camera: Camera, text: str) -> None:
         self._connection, self._camera = connection, camera
         self._newest, self._read_ns = Latest(), 0
         self._keys: list[tuple[Kind, str]] = []
@@ -64,6 +64,7 @@ class _Server:
         )  # fmt: skip
         hello = {
             "deadline_s": min(camera.deadline_s, 3600.0),
+            "again": getattr(camera, "again", text),
             "layout": dataclasses.asdict(self._lender.layout),
             "regions": self._lender.regions,
         }

@@ -145,10 +145,17 @@ def open_camera(text: str, options: LoopOptions = USUAL_LOOP) -> Camera:
         SourceUnavailable: a camera that is not there, is busy, or may not be opened.
         MissingPackage: a package that this source needs.
     """
-    if _wants_process(parse_source(text), options.capture):
-        return Steady(lambda: Apart(text, options.capture_cores))
-    camera = open_raw(text)
-    return Steady(lambda: open_raw(text), camera) if camera.kind == "live" else camera
+    known = text
+
+    def opened() -> Camera:
+        nonlocal known
+        alone = _wants_process(parse_source(known), options.capture)
+        camera = Apart(known, options.capture_cores) if alone else open_raw(known)
+        known = getattr(camera, "again", known)  # a camera may come back under another number
+        return camera
+
+    camera = opened()
+    return Steady(opened, camera) if camera.kind == "live" else camera
 
 
 def _wants_process(uri: Uri, capture: Capture) -> bool:
