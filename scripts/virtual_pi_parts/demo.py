@@ -39,6 +39,8 @@ class Demo:
         command += ["--output", f"json://{out}", *options]
         self._out, self._read, self._rest = out, 0, ""
         self.answers: list[dict[str, Any]] = []
+        self.seen_s: list[float] = []
+        """When each answer was read here, by the monotonic clock."""
         self.process = subprocess.Popen(command)
 
     def look(self) -> int:
@@ -49,6 +51,7 @@ class Demo:
                 *lines, self._rest = (self._rest + file.read()).split("\n")
                 self._read = file.tell()
             self.answers += [json.loads(line) for line in lines if line]
+            self.seen_s += [time.monotonic()] * (len(self.answers) - len(self.seen_s))
         return len(self.answers)
 
     def wait_for(self, answers: int, timeout_s: float) -> bool:
