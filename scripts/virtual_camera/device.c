@@ -369,8 +369,10 @@ static void produce(struct node *node, int64_t stamp) {
 }
 
 /* The mode that it streams in is no longer among its modes: what it looks at has changed. */
-static bool mode_is_left(const struct node *node) {
+static bool mode_is_left(struct node *node) {
     struct mode modes[MOST_MODES];
+    if (node->looked == settings_changed) return true;
+    node->looked = settings_changed;
     int count = settings_modes(node->camera, modes);
     if (setting(node->camera, "lie")) return true;
     for (int n = 0; n < count; n++)

@@ -18,6 +18,7 @@ static struct { char *name, *value; } lines[128];
 static int line_count;
 static struct timespec changed;
 static ino_t inode;
+unsigned settings_changed = 1;
 
 void settings_load(void) {
     const char *path = getenv("VIRTUAL_CAMERA_CONTROL");
@@ -34,6 +35,7 @@ void settings_load(void) {
     syscall(SYS_close, fd);
     text[got > 0 ? got : 0] = 0;
     line_count = 0;
+    settings_changed++;
     for (char *rest = text, *line; (line = strsep(&rest, "\n")) && line_count < 128;) {
         char *equals = strchr(line, '=');
         if (!equals) continue;
@@ -53,12 +55,18 @@ static const char *find(const char *name) {
     return getenv(variable);
 }
 
+/* Asked several times a frame, so what was found is kept; a name is known by where it lies. */
 const char *setting(int camera, const char *name) {
+    static struct { const char *name, *value; int camera; unsigned as_of; } kept[256], *slot;
+    slot = &kept[((uintptr_t)name + 31 * (unsigned)camera) % 256];
+    if (slot->name == name && slot->camera == camera && slot->as_of == settings_changed)
+        return slot->value;
     char own[64];
     snprintf(own, sizeof own, "%s.%d", name, camera);
     const char *value = find(own);
     if (!value) value = find(name);
-    return value && *value ? value : NULL;
+    slot->name = name, slot->camera = camera, slot->as_of = settings_changed;
+    return slot->value = value && *value ? value : NULL;
 }
 
 double setting_number(int camera, const char *name, double otherwise) {

@@ -23,7 +23,8 @@
 #define SECOND INT64_C(1000000000)
 
 /* settings.c */
-void settings_load(void);                           /* again, if the control file was changed */
+extern unsigned settings_changed;                   /* how often the control file was changed */
+void settings_load(void);                           /* again, if it was changed */
 const char *setting(int camera, const char *name);  /* NULL: not set */
 double setting_number(int camera, const char *name, double otherwise);
 bool setting_holds(int camera, const char *name, uint32_t sequence); /* "7", "3-5", "3-", "3,9" */
@@ -56,6 +57,7 @@ struct node { /* one open file */
     uint8_t *memory;
     bool streaming, gone, changed, subscribed, event;
     uint32_t sequence;
+    unsigned looked; /* at the modes, when the settings were that old */
     int64_t next;
     int queue[MOST_BUFFERS], queued, done[MOST_BUFFERS], ready;
     struct buffer buffer[MOST_BUFFERS];

@@ -76,6 +76,7 @@ def choose(modes: list[Mode], wish: Wish) -> Mode:
             mode.format == "GREY",
             not covers,
             0 if covers else -pixels,
+            not fast,
             0 if fast else -mode.fps,
             mode.format == "MJPEG",
             pixels,
@@ -119,8 +120,8 @@ def agree(fd: int, identity: Identity, mode: Mode) -> Agreed:
         if error.errno == errno.EBUSY:
             raise busy(identity.path) from error
         raise SourceUnavailable(
-            f"the camera {identity.path} refuses {mode}: {error.strerror}; give another size or "
-            f"format; it has: {'; '.join(sorted({str(m) for m in [mode]}))}"
+            f"the camera {identity.path} refuses {mode}: {error.strerror}; give another width=, "
+            f"height=, fps= or format="
         ) from error
     width, height, code, stride, nbytes, colorspace, encoding, quantization = answer
     if code not in abi.FORMATS:
