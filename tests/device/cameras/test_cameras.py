@@ -14,7 +14,7 @@ from edgekit.device.picture import FORMATS
 from edgekit.device.uri import open_raw
 from edgekit.errors import ImageError, UnknownName
 
-ELSEWHERE = ("csi", "gst", "rtsp", "v4l2", "webcam")
+ELSEWHERE = ("csi", "gst", "picamera", "rtsp", "shm", "v4l2", "webcam")
 """They need a camera, and have tests of their own."""
 PASSED_ON = ("rtsp",)
 """What they do not know is the camera's own."""
