@@ -2,6 +2,7 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -103,12 +104,15 @@ def test_a_video_shows_the_frame_and_the_answers(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     with closing(open_output(str(path), Copies())) as output:
         for number in range(3):
-            output.write(result(number, 241, 321))  # odd sides lose a line
+            output.write(result(number, 481, 641))  # odd sides lose a line
     with av.open(str(path)) as container:
         picture = next(container.decode(video=0)).to_ndarray(format="rgb24")
-    assert picture.shape == (240, 320, 3)
-    assert np.abs(picture[150:200, 200:].mean((0, 1)) - (200, 20, 20)).max() < 8
-    assert picture[10:15, 60:100, 1].mean() > 120  # the bar is green
+    assert picture.shape == (480, 640, 3)
+    assert np.abs(picture[300:400, 400:].mean((0, 1)) - (200, 20, 20)).max() < 8
+    bar = picture[53:56, 40:160].mean((0, 1))
+    assert bar[1] > 120, "the bar is green"
+    assert bar[1] > bar[0] + 40
+    assert picture[80:88, 450:, 0].min() > 180, "beside the panel is the frame as it was"
 
 
 def test_photographs_of_other_sizes_fit_into_the_first_ones(tmp_path: Path) -> None:
@@ -177,6 +181,40 @@ def test_drawing_copies_once_and_never_touches_the_frame(order: Order) -> None:
     assert copies.by_reason == {("display", "frame to draw on"): before.nbytes}
     expected = (200, 20, 20) if order == "BGR" else (20, 20, 200)
     np.testing.assert_array_equal(canvas[30, 60], expected)
+
+
+@pytest.mark.parametrize(("height", "width"), [(720, 1280), (240, 320), (1280, 720), (8, 8)])
+def test_the_drawing_fits_into_the_frame(height: int, width: int) -> None:
+    given = result(0, height, width)
+    long = replace(
+        given, predictions=tuple(Prediction(n, "long label " * 20, 1.0) for n in range(3))
+    )
+    drawn = annotate(long, Copies()).astype(int)
+    changed = np.argwhere(np.abs(drawn - (20, 20, 200)).max(2) > 0)
+    line = max(min(height, width) // 18, 10)
+    assert len(changed) or height == 8
+    assert changed[:, 1].max(initial=0) < width - line // 2
+    text = np.argwhere((drawn > 200).all(2))  # white: cut before it reaches the percentage
+    assert text[:, 1].max(initial=0) < line // 2 + 15 * line
+
+
+@pytest.mark.parametrize(
+    ("version", "label", "expected"),
+    [
+        ("4.10.0", "Château", "Chateau"),
+        ("4.10.0", "猫", "?"),
+        ("5.0.0", "Château 猫", "Château 猫"),
+    ],
+)
+def test_labels_are_drawn_as_far_as_opencv_can(
+    monkeypatch: pytest.MonkeyPatch, version: str, label: str, expected: str
+) -> None:
+    drawn = []
+    monkeypatch.setattr(cv2, "__version__", version)
+    monkeypatch.setattr(cv2, "putText", lambda canvas, text, *_: drawn.append(text))
+    given = result(0, 720, 1280)
+    annotate(replace(given, predictions=(Prediction(0, label, 0.5),)), Copies())
+    assert drawn == [expected] * 2 + ["50 %"] * 2 + ["29.9 fps, 8.1 ms"] * 2
 
 
 def test_a_display_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
