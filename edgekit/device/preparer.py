@@ -41,7 +41,7 @@ class Preparer:
         """
         self._spec, self._copies = spec, copies
         self._shape = (spec.height, spec.width, 3)
-        self._layout: object = None
+        self._layout: list[object] = []
         self._way: _Way
 
     def __call__(self, picture: Picture, out: np.ndarray) -> Placement:
@@ -162,19 +162,23 @@ class _Coloured:
         boxes = (box, half, half)
         # Bilinear planes are whole numbers, the same on every device. Means are not rounded before
         # the colour matrix: it would make an error of 3 from one of 1.
-        self._real = any(averages(b, width, height, interpolation) for b in boxes)
+        real = any(averages(b, width, height, interpolation) for b in boxes)
         # Rows of Y U Y V whose pixels are apart cannot be looked at as pairs where they lie.
         apart = picture.format == "YUYV" and picture.planes[0].strides[1:] != (4, 1)
         self._staged = np.empty(picture.planes[0].shape, np.uint8) if apart else None
         self._resizers = tuple(
-            Resizer(plane, b, width, height, interpolation, copies, real=self._real)
+            Resizer(plane, b, width, height, interpolation, copies, real=real)
             for plane, b in zip(_views(picture.format, picture.planes), boxes, strict=False)
         )
         self._split = [
             [np.empty((height, width), np.uint8) for _ in range(channels)]
             for channels in {"NV12": (0, 2), "YUYV": (2, 4)}.get(picture.format, ())
         ]
-        self._yuv = np.empty((height, width, 3), np.float32 if self._real else np.uint8)
+        self._yuv = np.empty((height, width, 3), np.float32 if real else np.uint8)
+        self._rgb = np.empty_like(self._yuv) if real else None
+        self._resized = sum(resize.made.nbytes for resize in self._resizers)
+        split = 0 if real else sum(c.nbytes for channels in self._split for c in channels)
+        self._gathered = split + self._yuv.nbytes
         table = colour.to_rgb(picture.matrix, picture.full_range) / colour.ONE
         self._matrix = np.ascontiguousarray(table, np.float32)
 
@@ -185,14 +189,16 @@ class _Coloured:
             planes = (self._staged,)
         views = _views(self._format, planes)
         made = [resize(view) for resize, view in zip(self._resizers, views, strict=True)]
-        self._copies.add("input", "resize", sum(part.nbytes for part in made))
-        if self._real:
-            self._gather_real(made)
-            _round(self._cv2.transform(self._yuv, self._matrix), into)
-        else:
+        if self._rgb is None:
             self._gather(made)
             self._cv2.transform(self._yuv, self._matrix, dst=into)
-        self._copies.add("input", "colour", self._yuv.nbytes + into.nbytes)
+        else:
+            self._gather_real(made)
+            self._cv2.transform(self._yuv, self._matrix, dst=self._rgb)
+            _round(self._rgb, into)
+        self._copies.add("input", "resize", self._resized)
+        self._copies.add("input", "channels", self._gathered)
+        self._copies.add("input", "colour", into.nbytes)
 
     def _gather(self, made: list[np.ndarray]) -> None:
         """Y, U and V of the resized planes into one image."""
@@ -209,10 +215,14 @@ class _Coloured:
         cv2.merge((y, u, v), dst=self._yuv)
 
     def _gather_real(self, made: list[np.ndarray]) -> None:
-        channels = [part[..., np.newaxis] if part.ndim == 2 else part for part in made]
-        if self._format == "YUYV":
-            channels = [channels[0][..., :1], channels[1][..., 1::2]]
-        np.concatenate(channels, axis=2, out=self._yuv)
+        """The same where some are means and others whole numbers."""
+        yuv = self._yuv
+        if self._format == "I420":
+            yuv[..., 0], yuv[..., 1], yuv[..., 2] = made
+        elif self._format == "NV12":
+            yuv[..., 0], yuv[..., 1:] = made
+        else:
+            yuv[..., 0], yuv[..., 1:] = made[0][..., 0], made[1][..., 1::2]
 
 
 class _Grey:
@@ -223,20 +233,22 @@ class _Grey:
         interpolation: Interpolation, copies: Copies,
     ) -> None:  # fmt: skip
         self._cv2, self._copies = opencv("resizing images"), copies
-        self._real = averages(box, width, height, interpolation)
+        real = averages(box, width, height, interpolation)
         plane = picture.planes[0]
-        self._resize = Resizer(plane, box, width, height, interpolation, copies, real=self._real)
+        self._resize = Resizer(plane, box, width, height, interpolation, copies, real=real)
+        self._rgb = np.empty((height, width, 3), np.float32) if real else None
         self._levels = colour.grey_levels(picture.full_range)
         self._matrix = colour.grey_to_rgb(picture.full_range) / colour.ONE
 
     def __call__(self, planes: Planes, into: np.ndarray) -> None:
         grey = self._resize(planes[0])
         self._copies.add("input", "resize", grey.nbytes)
-        if self._real:
-            _round(self._cv2.transform(grey, self._matrix), into)
-        else:
+        if self._rgb is None:
             self._cv2.LUT(grey, self._levels, dst=grey)
             self._cv2.cvtColor(grey, self._cv2.COLOR_GRAY2RGB, dst=into)
+        else:
+            self._cv2.transform(grey, self._matrix, dst=self._rgb)
+            _round(self._rgb, into)
         self._copies.add("input", "colour", grey.nbytes + into.nbytes)
 
 
@@ -264,16 +276,21 @@ def _views(of: str, planes: Planes) -> Planes:
 def _round(real: np.ndarray, into: np.ndarray) -> None:
     """floor(x + 1/2), within 0 to 255."""
     np.add(real, 0.5, out=real)
-    np.clip(real, 0, 255, out=real)
+    np.maximum(real, 0, out=real)
+    np.minimum(real, 255, out=real)
     np.copyto(into, real, casting="unsafe")
 
 
-def _layout(picture: Picture) -> object:
-    """All that the way of a picture depends on, but for its pixels."""
-    planes = () if picture.format == "MJPEG" else tuple(
-        (plane.shape, plane.strides, plane.dtype) for plane in picture.planes
-    )  # fmt: skip
-    return (
+def _layout(picture: Picture) -> list[object]:
+    """All that the way of a picture depends on, but for its pixels.
+
+    A list, as Python keeps up to 2,000 of the tuples that are made from a generator.
+    """
+    made: list[object] = [
         picture.format, picture.width, picture.height, picture.matrix, picture.full_range,
-        picture.turns, planes,
-    )  # fmt: skip
+        picture.turns,
+    ]  # fmt: skip
+    if picture.format != "MJPEG":
+        for plane in picture.planes:
+            made += plane.shape, plane.strides, plane.dtype
+    return made

@@ -93,7 +93,8 @@ def mean(plane: np.ndarray, height: int, width: int) -> tuple[np.ndarray, int]:
     """
     rows, columns, _ = plane.shape
     down, across = _covered(rows, height), _covered(columns, width)
-    total: np.ndarray = np.einsum("yh,hwc,xw->yxc", down, plane.astype(np.int64), across)
+    whole = plane.astype(np.int64)
+    total: np.ndarray = np.einsum("yh,hwc,xw->yxc", down, whole, across, optimize=True)
     return total, rows * columns
 
 

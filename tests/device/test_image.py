@@ -12,7 +12,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgekit.device.copies import Copies
-from edgekit.device.image import Box, Order, list_images, placement, prepare, read_image
+from edgekit.device.image import (
+    Order,
+    list_images,
+    placement,
+    prepare,
+    read_image,
+)
 from edgekit.errors import ImageError, MissingPackage, SpecError
 from edgekit.spec import ImageSpec
 
@@ -77,27 +83,6 @@ def test_prepare_is_the_reference_within_one(
     prepare(lent, order, spec, out)
     assert np.abs(out - reference(rgb, spec)).max() <= 1.0 + 1e-9
     np.testing.assert_array_equal(lent, before)
-
-
-@given(sides, sides, specs)
-def test_placement_stays_inside(height: int, width: int, spec: ImageSpec) -> None:
-    place = placement(width, height, spec)
-    for box, w, h in ((place.source, width, height), (place.target, spec.width, spec.height)):
-        assert box.left >= 0
-        assert box.top >= 0
-        assert 1 <= box.width <= w - box.left
-        assert 1 <= box.height <= h - box.top
-
-
-def test_placement_worked_out() -> None:
-    crop = placement(1280, 720, ImageSpec(224, 224))
-    assert crop.source == Box(325, 45, 630, 630)
-    assert crop.target == Box(0, 0, 224, 224)
-    assert crop.to_source(0, 0) == (325, 45)
-    assert crop.to_source(224, 224) == (955, 675)
-    letterbox = placement(1280, 720, ImageSpec(224, 224, fit="letterbox"))
-    assert letterbox.target == Box(0, 49, 224, 126)
-    assert letterbox.to_source(112, 112) == (640, 360)
 
 
 @pytest.mark.parametrize(
