@@ -33,6 +33,7 @@ class Answerer:
         self.staging_shape = (image.height, image.width, 3)
         self._prepare = Preparer(image, stats.copies)
         self._labels, self._model = bundle.labels, bundle.manifest.name
+        self._runtime = f"{bundle.manifest.backend} {bundle.manifest.precision}"
         self._session, self._stats, self._source, self._top = session, stats, source, top
         self._input, self._output = session.inputs[0].name, session.outputs[0].name
         self._frame: Frame | None = None
@@ -81,7 +82,9 @@ class Answerer:
         stats.stages["infer"].add(ran - started - self._prepare_ns)
         stats.stages["decode"].add(done - ran)
         age_ms, fps = stats.answered(frame)
-        return Result(frame, predictions, age_ms, fps, self._source, self._model, stats.summary)
+        return Result(
+            frame, predictions, age_ms, fps, self._source, self._model, stats.summary, self._runtime
+        )
 
     def _fill(self, inputs: Mapping[str, np.ndarray]) -> None:
         begun = time.perf_counter_ns()

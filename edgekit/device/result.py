@@ -26,7 +26,9 @@ class Result:
     model: str = ""
     """Which bundle answered, by its manifest's name."""
     summary: Callable[[], Summary] | None = None
-    """What the run cost so far; summed up when it is called."""
+    """What the run cost so far; summed up when it is called, by any thread."""
+    runtime: str = ""
+    """What ran the model, for people to read: `litert int8`."""
 
     @property
     def best(self) -> Prediction:

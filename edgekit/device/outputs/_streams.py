@@ -57,6 +57,7 @@ class Stream:
         return {
             "source": self.source,
             "model": self.model,
+            "runtime": newest.runtime,
             "silent_s": round(max(time.monotonic() - since, 0.0), 3),
             "answer": answer(newest),
             "summary": asdict(summary) if summary else None,
