@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import __version__, files
-from edgekit.atomic import writing
 from edgekit.errors import BundleError, IntegrityError, StorageError
 from edgekit.manifest import (
     MANIFEST,
@@ -56,7 +55,6 @@ __all__ = (
     "read",
     "seal",
     "write_labels",
-    "writing",
 )
 
 _ZEROS = "0" * 64

@@ -19,7 +19,6 @@ A message says what was given, what would be right, and what to do. Errors of ot
 translated where they enter (`raise ... from error`), so the cause is kept.
 """
 
-import difflib
 import errno
 import os
 from collections.abc import Iterable
@@ -54,6 +53,8 @@ class UnknownName(InputError):
     """A name that is not in the list; the message lists the names and suggests the nearest."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]):
+        import difflib  # here, where a command ends: every start would pay for it
+
         names = sorted(known)
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         hint = f" (did you mean '{near[0]}'?)" if near else ""

@@ -5,7 +5,7 @@ The values are plain and frozen; reading and writing files is `edgekit.bundle`'s
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
 from edgekit.errors import BundleError
@@ -158,7 +158,7 @@ def check(manifest: Manifest, source: str) -> None:
     names = [entry.path for entry in manifest.files]
     for key, name in _named(manifest):
         _check_name(key, name, source)
-    for text in _texts(asdict(manifest)):
+    for text in _texts(manifest):
         check_line(text, source)
     _check_collisions(names, source)
     _check_present(manifest, set(names), source)
@@ -178,7 +178,8 @@ def check_line(text: str, source: str) -> None:
     Raises:
         BundleError: shows the text, escaped.
     """
-    _require(_CONTROL.search(text) is None, f"control characters in {text[:80]!r}", source)
+    if _CONTROL.search(text):
+        raise BundleError(f"{source}: control characters in {text[:80]!r}")
 
 
 def folders(paths: Iterable[str]) -> frozenset[str]:
@@ -192,9 +193,12 @@ def _require(holds: bool, message: str, source: str) -> None:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every string in nested dicts and sequences, keys too."""
+    """Every string in nested dataclasses, dicts and sequences, keys of dicts too."""
     if isinstance(value, str):
         yield value
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from _texts(getattr(value, field.name))
     elif isinstance(value, Mapping):
         for pair in value.items():
             yield from _texts(pair)

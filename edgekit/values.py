@@ -2,30 +2,32 @@
 
 An unknown key, a missing key or a wrong type is an error that names the place and what is valid.
 Nothing is converted on the way but an integer to a float where a float is wanted: `"8"` is not 8.
+
+What is right is taken as it is, in a few lines of ours; pydantic is imported only to judge and to
+explain the rest. On a device every start reads a manifest, and with pydantic that would take longer
+than loading the model.
 """
 
 import dataclasses
 import json
+import math
 import reprlib
 import sys
+import types
 import typing
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union
 
 from edgekit.errors import EdgekitError, SpecError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
 
 T = TypeVar("T")
 
-STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+_STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}  # pydantic's ConfigDict
 
 
 def parse(cls: type[T], mapping: Any, source: str, error: type[EdgekitError] = SpecError) -> T:
@@ -37,6 +39,13 @@ def parse(cls: type[T], mapping: Any, source: str, error: type[EdgekitError] = S
         source: how the error calls it.
         error: the class of the error.
     """
+    try:
+        plain: T = _plain(cls, mapping)
+        return plain
+    except _Unsure:
+        pass
+    from pydantic import ValidationError
+
     try:
         # Through JSON, because only there do pydantic's strict rules take a list for a tuple.
         value: T = _adapter(typing.cast(Any, cls)).validate_json(json.dumps(mapping, default=str))
@@ -63,6 +72,11 @@ def read_json(cls: type[T], path: Path, error: type[EdgekitError] = SpecError) -
 
 def toml_mapping(path: Path, error: type[EdgekitError] = SpecError) -> dict[str, Any]:
     """Read one TOML file as it is, without a class to hold it to."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
     try:
         with path.open("rb") as file:
             return tomllib.load(file)
@@ -96,8 +110,97 @@ def to_json(value: Any) -> str:
     return text + "\n"
 
 
+class _Unsure(Exception):
+    """A value that is not plainly right: wrong, or of a kind that is left to pydantic."""
+
+
+def _plain(annotation: Any, value: Any) -> Any:
+    """The value that `annotation` asks for, made of one that is exactly right.
+
+    Takes nothing that pydantic's strict rules would refuse, and gives what they would give.
+
+    Raises:
+        _Unsure: everything else.
+    """
+    kind, origin = type(value), typing.get_origin(annotation)
+    if annotation is kind and kind in (int, bool, type(None)):
+        return value
+    if annotation is str and kind is str:
+        return _text(value)
+    if annotation is float and kind in (int, float):
+        return _finite(value)
+    if _is_dataclass(annotation) and kind is dict:
+        return _object(annotation, value)
+    arguments = typing.get_args(annotation)
+    if origin is Literal and any(kind is type(known) and value == known for known in arguments):
+        return value
+    if origin in (Union, types.UnionType):
+        return _member(arguments, value)
+    if origin is tuple and kind in (list, tuple):
+        return _items(arguments, value)
+    if origin is Mapping and arguments[0] is str and kind is dict:
+        return {_plain(str, key): _plain(arguments[1], inner) for key, inner in value.items()}
+    raise _Unsure
+
+
+def _text(value: str) -> str:
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as cause:  # half of a surrogate pair
+            raise _Unsure from cause
+    return value
+
+
+def _finite(value: float) -> float:
+    try:
+        number = float(value)
+    except OverflowError as cause:
+        raise _Unsure from cause
+    if not math.isfinite(number):
+        raise _Unsure
+    return number
+
+
+def _object(cls: Any, value: Mapping[Any, Any]) -> Any:
+    hints = _hints(cls)
+    if not value.keys() <= hints.keys():
+        raise _Unsure
+    found = {name: _plain(hints[name], inner) for name, inner in value.items()}
+    try:
+        return cls(**found)
+    except TypeError as cause:  # a key is missing
+        raise _Unsure from cause
+
+
+def _member(options: tuple[Any, ...], value: Any) -> Any:
+    """Of a union: the type of the value itself, else the only one that takes it."""
+    if type(value) in options:
+        return _plain(type(value), value)
+    made = []
+    for option in options:
+        try:
+            made.append(_plain(option, value))
+        except _Unsure:
+            continue
+    if len(made) != 1:
+        raise _Unsure
+    return made[0]
+
+
+def _items(arguments: tuple[Any, ...], value: Iterable[Any]) -> tuple[Any, ...]:
+    values = tuple(value)
+    if arguments[1:] == (...,):
+        return tuple(_plain(arguments[0], item) for item in values)
+    if len(arguments) != len(values):
+        raise _Unsure
+    return tuple(_plain(inner, item) for inner, item in zip(arguments, values, strict=True))
+
+
 @cache
-def _adapter(cls: Any) -> TypeAdapter[Any]:
+def _adapter(cls: Any) -> "TypeAdapter[Any]":
+    from pydantic import TypeAdapter
+
     _make_strict(cls)
     return TypeAdapter(cls)
 
@@ -110,7 +213,7 @@ def _make_strict(annotation: Any) -> None:
     for inner in typing.get_args(annotation):
         _make_strict(inner)
     if _is_dataclass(annotation) and "__pydantic_config__" not in vars(annotation):
-        annotation.__pydantic_config__ = STRICT
+        annotation.__pydantic_config__ = _STRICT
         for hint in _hints(annotation).values():
             _make_strict(hint)
 
@@ -119,6 +222,7 @@ def _is_dataclass(annotation: Any) -> bool:
     return isinstance(annotation, type) and dataclasses.is_dataclass(annotation)
 
 
+@cache
 def _hints(cls: Any) -> dict[str, Any]:
     """Annotations of the fields, resolved also where they were written as strings."""
     hints = typing.get_type_hints(cls)
@@ -138,7 +242,7 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a number that JSON knows")
 
 
-def _explain(cause: ValidationError, cls: type[Any]) -> str:
+def _explain(cause: "ValidationError", cls: type[Any]) -> str:
     """One sentence for the first error; the place is written as `files.0.path`."""
     first = cause.errors(include_url=False)[0]
     loc = first["loc"]

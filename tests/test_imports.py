@@ -66,6 +66,14 @@ def test_import_edgekit_loads_no_framework_and_no_runtime() -> None:
     assert loaded_by("import edgekit", heavy) == set()
 
 
+def test_a_bundle_is_read_without_pydantic() -> None:
+    folder = ROOT / "tests" / "bundles" / "v1" / "raspberry-pi-int8"
+    code = (
+        f"from pathlib import Path\nfrom edgekit import bundle\nbundle.read(Path({str(folder)!r}))"
+    )
+    assert loaded_by(code, ("pydantic", "tomllib", *FRAMEWORKS, *RUNTIMES)) == set()
+
+
 COMMAND = """
 import contextlib, io
 from edgekit.cli.main import main

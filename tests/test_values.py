@@ -5,6 +5,7 @@ The classes below have their annotations as strings, as a module with the `__fut
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -17,7 +18,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit.errors import BundleError, SpecError
-from edgekit.values import json_value, parse, read_json, read_toml, to_json, toml_mapping
+from edgekit.values import (
+    _adapter,
+    _plain,
+    _Unsure,
+    json_value,
+    parse,
+    read_json,
+    read_toml,
+    to_json,
+    toml_mapping,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +115,47 @@ def test_json_gives_back_what_was_written(value: Shape) -> None:
     text = to_json(value)
     assert parse(Shape, json_value(text.encode(), "x"), "x") == value
     assert to_json(parse(Shape, json_value(text.encode(), "x"), "x")) == text
+
+
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.just(10**400)
+    | st.floats()
+    | st.sampled_from(["open", "closed", "", "\u00e9", "\ud800"])
+)
+ANYTHING = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["x", "y", "a", "\udfff"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@given(st.sampled_from(["name", "kind", "points", "centre", "named", "size", "options"]), ANYTHING)
+def test_what_is_taken_without_pydantic_is_what_pydantic_gives(key: str, value: Any) -> None:
+    mapping = GOOD | {key: value}
+    try:
+        found = _plain(Shape, mapping)
+    except _Unsure:
+        return
+    judged = _adapter(Shape).validate_json(json.dumps(mapping))
+    assert repr(found) == repr(judged)  # the types of numbers, too
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"centre": {"x": 1, "y": 2}, "named": {"a": {"x": -1}}, "size": [3, 4]},
+        {"options": {"a": 1, "b": 1.5, "c": True, "d": "\u00e9"}},
+    ],
+)
+def test_what_is_right_is_taken_without_pydantic(change: dict[str, Any]) -> None:
+    assert _plain(Shape, GOOD | change) == parse(Shape, GOOD | change, "x")
 
 
 def test_json_bytes_stay_what_they_are() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edgekit import bundle
+from edgekit.atomic import writing
 from edgekit.bundle import Bundle
 from edgekit.errors import InputError, StorageError
 from edgekit.lower import calibrate, export
@@ -58,7 +59,7 @@ def build(request: Request, say: Say) -> Bundle:
     out = request.out or Path(f"{network.name}-{plan.target.name}-{plan.precision}")
     chart = out.with_name(f"{out.name}.parity.html")
     try:
-        with bundle.writing(out, request.force) as folder:
+        with writing(out, request.force) as folder:
             images = read_images(request.calibration, network.image)
             if plan.precision == "int8":
                 calibrate.check_for_quantising(images)
