@@ -13,6 +13,7 @@ from scripts.virtual_pi_parts.kernel import kernel
 from scripts.virtual_pi_parts.programs import need
 from scripts.virtual_pi_parts.root import root
 
+_SOURCE = "v4l2:///dev/video0"
 _TEXT = """Run bundles on an emulated Raspberry Pi: a Cortex-A72 with Debian's arm64 kernel, the
 aarch64 wheels of edgekit's device extras, and a test camera (the kernel's vivid) on /dev/video0.
 
@@ -35,11 +36,7 @@ def main() -> int:
         root()
         kernel()
         return 0
-    for bundle in options.bundles:
-        if not (bundle / "manifest.json").is_file():
-            raise InputError(f"{bundle} is no bundle; give the folder that `edgekit build` wrote")
-    if not (options.bundles or command):
-        raise InputError("nothing to run: give a bundle, or a command after --")
+    _check(options.bundles, command)
     if options.user:
         return _as_process(options, command)
     return _in_machine(options, command)
@@ -52,13 +49,25 @@ def _parse(given: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("bundles", nargs="*", type=Path, metavar="BUNDLE")
-    parser.add_argument("--source", default="v4l2:///dev/video0", help="what the demo looks at")
-    parser.add_argument("--frames", type=int, default=30, help="how many, with each bundle")
+    parser.add_argument("--source", default=_SOURCE, help=f"what the demo looks at ({_SOURCE})")
+    parser.add_argument("--frames", type=int, default=30, help="how many, with each bundle (30)")
     parser.add_argument("--out", type=Path, help="a folder for the results; there it may write")
-    parser.add_argument("--timeout", type=float, default=600.0, help="seconds, for all")
+    parser.add_argument("--timeout", type=float, default=600.0, help="seconds, for all (600)")
     parser.add_argument("--user", action="store_true", help="a process, not a machine: no camera")
     parser.add_argument("--prepare", action="store_true", help="only fetch what is needed")
     return parser.parse_args(given)
+
+
+def _check(bundles: list[Path], command: list[str]) -> None:
+    if not (bundles or command):
+        raise InputError("nothing to run: give a bundle, or a command after --")
+    for bundle in bundles:
+        if not (bundle / "manifest.json").is_file():
+            raise InputError(f"{bundle} is no bundle; give the folder that `edgekit build` wrote")
+    if len({bundle.resolve().name for bundle in bundles}) < len(bundles):
+        raise InputError(
+            "two bundles have the same folder name, and so would their results; run one at a time"
+        )
 
 
 def _as_process(options: argparse.Namespace, command: list[str]) -> int:

@@ -5,6 +5,7 @@ signatures and hashes.
 """
 
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edgekit.errors import EdgekitError, NetworkUnavailable
-from scripts.virtual_pi_parts.programs import need
+from scripts.virtual_pi_parts.programs import MissingProgram, need
 
 ARCHITECTURE = "arm64"
+_RELEASE = "12"
+"""Other releases lay out their packages otherwise, and were not tried."""
 
 
 class Apt:
@@ -22,7 +25,14 @@ class Apt:
 
     def __init__(self, folder: Path) -> None:
         for program in ("apt-get", "apt-cache", "dpkg-deb"):
-            need(program, "Debian, or a container of it")
+            need(program, f"Debian {_RELEASE}, or a container of it")
+        system = platform.freedesktop_os_release()
+        if (system["ID"], system.get("VERSION_ID")) != ("debian", _RELEASE):
+            raise MissingProgram(
+                f"the emulated Pi is made of Debian {_RELEASE}'s packages with the apt of this "
+                f"system, which is {system.get('PRETTY_NAME', system['ID'])}; run it in a "
+                f"container of Debian {_RELEASE}"
+            )
         self.downloads = folder / "archives"
         for below in ("state/lists/partial", "archives/partial"):
             (folder / below).mkdir(parents=True, exist_ok=True)

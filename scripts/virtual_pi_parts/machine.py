@@ -87,7 +87,7 @@ def _pack(file: IO[bytes], root: Path, kernel: Kernel, run: Run) -> None:
     archive.file("bin/edgekit", EDGEKIT.format(python=python).encode(), 0o755)
     archive.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")
     archive.file("settings", f"VIVID='{_VIVID}'\nOUT={shlex.quote(str(run.out))}\n".encode())
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in environment("/").items()]
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in environment("/pi").items()]
     lines += [f"cd {shlex.quote(str(Path.cwd()))}", run.command]
     archive.file("command", "\n".join(lines).encode())
     for module in kernel.modules:

@@ -36,11 +36,7 @@ CPU revision\t: 3
 def root() -> Path:
     """The file system's folder, from the cache or made now (200 MB of downloads, two minutes)."""
     wanted = wheels.requirements(REPOSITORY / "pyproject.toml")
-    host = platform.freedesktop_os_release()
-    release = f"{host.get('ID')} {host.get('VERSION_CODENAME')}"
-    made_of = json.dumps(
-        [_FORM, release, ARCHITECTURE, _PACKAGES, wanted, platform.python_version()]
-    )
+    made_of = json.dumps([_FORM, ARCHITECTURE, _PACKAGES, wanted, platform.python_version()])
 
     def make(folder: Path) -> None:
         print(f"virtual_pi: making an {ARCHITECTURE} system in {folder.parent}", file=sys.stderr)
