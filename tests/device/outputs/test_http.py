@@ -4,6 +4,7 @@ import re
 import socket
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -190,6 +191,21 @@ def test_nothing_is_copied_while_nobody_watches(
             assert page.write(make_result(number))
         assert copies.total("display") == before
         assert set(copies.by_reason) == {("display", "picture for the live page")}
+
+
+def test_writing_keeps_nothing(make_result: Make) -> None:
+    with opened() as page:
+        for number in range(600):
+            page.write(make_result(number))
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            for number in range(600, 20_600):
+                page.write(make_result(number))
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert after - before < 30_000  # one frame of the test's own, and a float or two
 
 
 def test_pictures_are_made_at_a_bounded_rate(

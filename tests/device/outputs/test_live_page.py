@@ -159,7 +159,11 @@ def test_everything_is_shown(bundle: Bundle, browser: Browser, tmp_path: Path) -
         assert len(browser.run(points).split()) >= 2
         stages = "return [...document.querySelectorAll('#stages th')].map((th) => th.textContent)"
         assert browser.run(stages) == ["capture", "wait", "prepare", "infer", "decode", "output"]
-        for words in ("onnx fp32 · synthetic://800x600@30", "Bytes copied per frame", "1 of at most 8 viewers"):
+        for words in (
+            "onnx fp32 · synthetic://800x600@30",
+            "Bytes copied per frame",
+            "1 of at most 8 viewers",
+        ):
             assert words in text
         assert re.search(r"display\s+[\d,]{3,}", text)
         assert browser.run("return document.title").startswith("● ")
