@@ -103,11 +103,11 @@ class Server(socketserver.TCPServer):
 
     def close(self) -> None:
         """Cut all connections and end all threads, within two seconds."""
+        until = time.monotonic() + _CLOSE_S
+        self._join(time.monotonic() + 0.3)  # who asks, or waits, is told that the run has ended
         self.shutdown()
         self._accepting.join()
         self.server_close()
-        until = time.monotonic() + _CLOSE_S
-        self._join(time.monotonic() + 0.3)  # who waits for a picture is told that the run ended
         self._cut(past=float("inf"))
         self._join(until)
 
@@ -207,11 +207,11 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def do_GET(self) -> None:
-        url = urlsplit(self.path)
         try:
+            url = urlsplit(self.path)
             query = dict(parse_qsl(url.query, max_num_fields=8))
         except ValueError:
-            return self.send_error(400, "too many fields")
+            return self.send_error(400, "that is no path of this page")
         if not self.server.door.answers_to(self.headers.get("Host", "")):
             return self.send_error(421, "this page does not answer to that name; use its address")
         if self.headers.get("Sec-Fetch-Site") == "cross-site" and url.path != "/":
@@ -233,6 +233,8 @@ class _Handler(BaseHTTPRequestHandler):
             stream = int(query.get("stream", "0"))
             if url.path == "/picture.jpg":
                 return self._picture(max(stream, 0), query)
+            if self.server.streams.closed:
+                return self.send_error(410, "the run has ended")
             text = self.server.streams.text(max(stream, 0), self.server.seats.taken)
         except (ValueError, IndexError):
             return self.send_error(404, "there is no such stream in this run")

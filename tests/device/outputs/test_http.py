@@ -294,6 +294,12 @@ def test_a_request_that_is_too_long_is_cut(request_: bytes) -> None:
         assert received == b"" or re.match(rb"HTTP/1.1 4\d\d", received)
 
 
+def test_a_target_that_is_no_address() -> None:
+    with opened() as page, socket.create_connection(("127.0.0.1", page.port)) as raw:
+        raw.sendall(b"GET http://[/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert raw.makefile("rb").readline().startswith(b"HTTP/1.1 400 ")
+
+
 def test_more_connections_than_there_is_room_for_are_cut(make_result: Make) -> None:
     with opened("http://127.0.0.1:0?viewers=1") as page:
         idle = [socket.create_connection(("127.0.0.1", page.port)) for _ in range(40)]
