@@ -60,17 +60,17 @@ def resize(plane: np.ndarray, height: int, width: int) -> np.ndarray:
         (height, width, c) int64, 0 to 255.
     """
     rows, columns, _ = plane.shape
-    at, share = _positions(columns, width)
+    at, share = positions(columns, width)
     share = np.where((at < 0) | (at >= columns - 1), np.float32(0), share)
-    left, right = _weights(share)
+    left, right = weights(share)
     at = np.clip(at, 0, columns - 1)
     whole = plane.astype(np.int64)
     along = (
         whole[:, at] * left[:, np.newaxis]
         + whole[:, np.minimum(at + 1, columns - 1)] * right[:, np.newaxis]
     )
-    at, share = _positions(rows, height)
-    upper, lower = (weight[:, np.newaxis, np.newaxis] for weight in _weights(share))
+    at, share = positions(rows, height)
+    upper, lower = (weight[:, np.newaxis, np.newaxis] for weight in weights(share))
     first = upper * (along[np.clip(at, 0, rows - 1)] >> 4) >> 16
     second = lower * (along[np.clip(at + 1, 0, rows - 1)] >> 4) >> 16
     resized: np.ndarray = (first + second + 2) >> 2
@@ -161,14 +161,14 @@ def _rounded(numbers: np.ndarray, parts: int) -> np.ndarray:
     return made
 
 
-def _positions(samples: int, wanted: int) -> tuple[np.ndarray, np.ndarray]:
+def positions(samples: int, wanted: int) -> tuple[np.ndarray, np.ndarray]:
     """Of each wanted sample, the one before it (may be -1), and how far it is from that."""
     centres = ((np.arange(wanted) + 0.5) * (samples / wanted) - 0.5).astype(np.float32)
     before = np.floor(centres)
     return before.astype(np.int64), centres - before
 
 
-def _weights(share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def weights(share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of the sample before and the one after, in 1/2048."""
     one = np.float32(2048)
     return (
