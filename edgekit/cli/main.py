@@ -20,7 +20,19 @@ import typer
 from typer.exceptions import TyperException
 
 from edgekit import __version__
-from edgekit.cli import bench, build, compare, doctor, inspect, listing, run, train, verify, weights
+from edgekit.cli import (
+    bench,
+    build,
+    compare,
+    doctor,
+    inspect,
+    listing,
+    run,
+    service,
+    train,
+    verify,
+    weights,
+)
 from edgekit.errors import EdgekitError
 
 BUG = 70  # EX_SOFTWARE of sysexits.h
@@ -71,6 +83,10 @@ for verb, summary in (
     (doctor.doctor, "Say what can be built and run on this machine."),
 ):
     app.command(short_help=summary)(verb)
+app.command(
+    short_help="Print a systemd unit that runs a bundle from boot on.",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},  # those of `run`
+)(service.service)
 app.add_typer(weights.app, name="weights")
 
 

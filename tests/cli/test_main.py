@@ -14,7 +14,10 @@ from edgekit import errors
 from edgekit.cli import main as cli
 
 Edgekit = Callable[..., Any]
-VERBS = "build run verify bench inspect distill targets architectures doctor weights".split()  # noqa: SIM905
+VERBS = {
+    "build", "run", "verify", "bench", "inspect", "distill", "service", "targets", "architectures",
+    "doctor", "weights",
+}  # fmt: skip
 COMMAND = [sys.executable, "-c", "import sys; from edgekit.cli.main import main; sys.exit(main())"]
 
 
@@ -35,11 +38,11 @@ def test_help_lists_every_verb(edgekit: Edgekit) -> None:
         end = edgekit(*arguments)
         assert end.code == 0
         listed = [line.split()[0] for line in end.out.splitlines() if line.startswith("  ")]
-        assert set(VERBS) <= set(listed)
+        assert set(listed) >= VERBS
         assert "completion" not in end.out
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", sorted(VERBS))
 def test_every_verb_has_help(edgekit: Edgekit, verb: str) -> None:
     end = edgekit(verb, "--help")
     assert end.code == 0
