@@ -31,7 +31,9 @@ def _print(found: "Diagnosis") -> None:
     from edgekit.cli.show import print_facts, print_table
 
     cameras = [
-        f"{it.path} {it.name}".strip() + ("" if it.readable else " (no permission to open it)")
+        f"{it.path} {it.name}".strip()
+        + (f" ({it.lasting})" if it.lasting else "")
+        + ("" if it.readable else " (no permission to open it)")
         for it in found.cameras
     ]
     print_facts(
@@ -42,10 +44,17 @@ def _print(found: "Diagnosis") -> None:
             "board": found.board,
             "machine": f"{found.cores} cores, {found.memory_mb} MB",
             "cameras": ", ".join(cameras) or "none at /dev/video*",
-            "csi://": "yes" if found.gstreamer else "no: OpenCV without GStreamer",
             "display://": "yes" if found.windows else "no: OpenCV without windows, or no display",
             "ONNX Runtime": ", ".join(found.providers),
         }
+    )
+    print()
+    print_table(
+        ("source", "usable", "missing", "command"),
+        [
+            (f"{it.scheme}://", "no" if it.missing else "yes", it.missing, it.command)
+            for it in found.sources
+        ],
     )
     print()
     print_table(

@@ -73,6 +73,22 @@ class Camera:
     name: str
     readable: bool
     """Whether this user may open it."""
+    lasting: str = ""
+    """Its name in /dev/v4l/by-id, which stays when cameras are plugged in anew; empty if it has
+    none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One kind of source that frames can be read from."""
+
+    scheme: str
+    about: str
+    """How it is written and what it is, a line."""
+    missing: str
+    """What it needs and is not here; empty if nothing."""
+    command: str
+    """What brings it; empty if no command does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +106,8 @@ class Diagnosis:
     targets: Mapping[str, str]
     """Target -> backend."""
     cameras: tuple[Camera, ...]
-    gstreamer: bool
-    """Whether OpenCV was built with it; `csi://` needs it."""
+    sources: tuple[Source, ...]
+    """All kinds that there are, usable here or not."""
     windows: bool
     """Whether OpenCV was built with windows and there is a display; `display://` needs both."""
     providers: tuple[str, ...]
@@ -125,7 +141,7 @@ def diagnose() -> Diagnosis:
         halves=tuple(_half(*which, names, problems) for which, names in needs.items()),
         targets={name: plugins.target(name).backend for name in plugins.targets()},
         cameras=_cameras(),
-        gstreamer=_built_with(build, "GStreamer"),
+        sources=tuple(_source(scheme) for scheme in plugins.cameras()),
         windows=_built_with(build, "GUI") and _has_display(),
         providers=tuple(answers.get("onnxruntime", ("", ""))[0].split()),
     )
@@ -225,14 +241,24 @@ def _answer(process: "subprocess.Popen[str]") -> tuple[str, str]:
 
 def _cameras() -> tuple[Camera, ...]:
     devices = sorted(Path("/dev").glob("video*"), key=lambda path: (len(path.name), path.name))
+    lasting = {link.resolve(): str(link) for link in sorted(Path("/dev/v4l/by-id").glob("*"))}
     return tuple(
         Camera(
             str(path),
             _text(Path("/sys/class/video4linux") / path.name / "name"),
             os.access(path, os.R_OK | os.W_OK),
+            lasting.get(path, ""),
         )
         for path in devices
     )
+
+
+def _source(scheme: str) -> Source:
+    module = plugins.camera(scheme)
+    asked = getattr(module, "missing", None)
+    lacks = asked() if asked is not None else None
+    about = (module.__doc__ or "").partition("\n")[0]
+    return Source(scheme, about, lacks.what if lacks else "", lacks.command if lacks else "")
 
 
 def _built_with(build: str, what: str) -> bool:

@@ -1,3 +1,4 @@
+import glob
 import subprocess
 import sys
 from collections.abc import Callable
@@ -6,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from edgekit import plugins
-from edgekit.device import doctor
+from edgekit.device import doctor, missing
+from edgekit.device.cameras import _gstreamer, csi
 from edgekit.device.doctor import diagnose
 
 Answers = Callable[[set[str]], dict[str, tuple[str, str]]]
@@ -69,16 +71,51 @@ def test_a_half_that_edgekit_lacks_is_not_usable() -> None:
 
 
 @pytest.mark.parametrize(
-    ("build", "gstreamer", "gui"),
-    [
-        ("  GUI:   NONE\n  GStreamer:   NO\n", False, False),
-        ("  GUI:   QT5\n    QT: YES (ver 5)\n  GStreamer:   YES (1.22.0)\n", True, True),
-        ("", False, False),
-    ],
+    ("build", "gui"),
+    [("  GUI:   NONE\n", False), ("  GUI:   QT5\n    QT: YES (ver 5)\n", True), ("", False)],
 )
-def test_opencv_is_read_off_its_build_information(build: str, gstreamer: bool, gui: bool) -> None:
-    assert doctor._built_with(build, "GStreamer") is gstreamer
+def test_opencv_is_read_off_its_build_information(build: str, gui: bool) -> None:
     assert doctor._built_with(build, "GUI") is gui
+
+
+def test_every_source_is_listed_with_what_it_lacks(
+    answers: dict[str, tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(missing, "find_spec", lambda name: None)
+    monkeypatch.setattr(_gstreamer, "installed", lambda: False)
+    monkeypatch.setattr(glob, "glob", lambda pattern: [])
+    found = {source.scheme: source for source in diagnose().sources}
+    assert tuple(found) == plugins.cameras()
+    assert all(source.about.startswith("`") for source in found.values())
+    for scheme, what, command in (
+        ("file", "the package av", "pip install 'edgekit[camera]'"),
+        ("rtsp", "the package av", "pip install 'edgekit[camera]'"),
+        ("image", "the package opencv-python-headless", "pip install 'edgekit[camera]'"),
+        ("gst", "GStreamer", "sudo apt install gstreamer1.0-plugins-base"),
+        ("csi", "GStreamer", "sudo apt install gstreamer1.0-plugins-base"),
+        ("v4l2", "a camera: there is no /dev/video*", ""),
+    ):
+        assert found[scheme].missing == what
+        assert found[scheme].command.startswith(command)
+    assert found["synthetic"].missing == ""
+
+
+def test_permission_is_what_a_source_may_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(glob, "glob", lambda pattern: ["/dev/video0"])
+    for allowed in (True, False):
+        monkeypatch.setattr("os.access", lambda path, mode, allowed=allowed: allowed)
+        source = doctor._source("v4l2")
+        assert bool(source.missing) is not allowed
+        assert ("usermod -aG video" in source.command) is not allowed
+
+
+def test_nothing_is_missing_where_all_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(missing, "find_spec", lambda name: object())
+    monkeypatch.setattr(_gstreamer, "installed", lambda: True)
+    for scheme in ("file", "rtsp", "image", "dir", "gst", "synthetic", "shm"):
+        assert doctor._source(scheme).missing == ""
+    monkeypatch.setattr(csi, "has_element", lambda name: False)
+    assert "gstreamer1.0-libcamera" in doctor._source("csi").command
 
 
 def test_packages_are_asked_in_processes_of_their_own(tmp_path: Path) -> None:

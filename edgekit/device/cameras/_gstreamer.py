@@ -6,6 +6,8 @@ copy in `bytes`. The structures are those of the public headers, which GStreamer
 """
 
 import ctypes
+import shutil
+import subprocess
 import sys
 from ctypes import POINTER, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
 from functools import cache
@@ -220,6 +222,18 @@ def installed() -> bool:
     except SourceUnavailable:
         return False
     return True
+
+
+def has_element(name: str) -> bool:
+    """Whether GStreamer has this element; asked of its own tool, for a broken one may crash."""
+    asked = shutil.which("gst-inspect-1.0")
+    if asked is None:
+        return False
+    command = [asked, "--exists", name]
+    try:
+        return not subprocess.run(command, capture_output=True, timeout=60, check=False).returncode
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def _load(name: str) -> ctypes.CDLL:

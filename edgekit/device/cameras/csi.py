@@ -6,7 +6,10 @@ Raspberry Pi, from `libcamerasrc`. On a Pi, `picamera://0` is the other way to t
 
 from pathlib import Path
 
+from edgekit.device.cameras import gst
+from edgekit.device.cameras._gstreamer import has_element
 from edgekit.device.cameras.gst import Pipeline
+from edgekit.device.missing import Missing
 from edgekit.device.uri import Uri, number
 from edgekit.errors import SourceUnavailable
 
@@ -34,6 +37,17 @@ def open_camera(uri: Uri) -> Pipeline:
     jetson = _JETSON.exists()
     text = pipeline(jetson, index, width, height, fps)
     return Pipeline(text, f"csi://{index}", deadline_s, _NVMM if jetson else "")
+
+
+def missing() -> Missing | None:
+    """GStreamer, and its element for the camera, which comes with the board's own system."""
+    if (lacking := gst.missing()) is not None:
+        return lacking
+    element = "nvarguscamerasrc" if _JETSON.exists() else "libcamerasrc"
+    packages = "nvidia-l4t-gstreamer" if _JETSON.exists() else "gstreamer1.0-libcamera"
+    if has_element(element):
+        return None
+    return Missing(f"GStreamer's {element}", f"sudo apt install gstreamer1.0-tools {packages}")
 
 
 def pipeline(jetson: bool, index: int, width: int, height: int, fps: int) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from edgekit.device.copies import Copies
 from edgekit.device.frame import FOREVER, Frame, Kind, nothing
 from edgekit.device.image import list_images, read_image
+from edgekit.device.missing import Missing, package
 from edgekit.device.picture import rgb
 from edgekit.device.uri import Uri
 
@@ -19,6 +20,11 @@ def open_camera(uri: Uri) -> "Stills":
     """
     uri.only()
     return Stills(list_images(Path(uri.place)))
+
+
+def missing() -> Missing | None:
+    """What decodes images."""
+    return package("cv2")
 
 
 class Stills:

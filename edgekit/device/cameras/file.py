@@ -11,6 +11,7 @@ from typing import Any
 from edgekit.device.cameras._video import picture, reason
 from edgekit.device.copies import Copies
 from edgekit.device.frame import FOREVER, Frame, Kind, nothing
+from edgekit.device.missing import Missing, package
 from edgekit.device.pace import Clock, Pace, pace_of
 from edgekit.device.packages import pyav
 from edgekit.device.uri import Uri
@@ -29,6 +30,11 @@ def open_camera(uri: Uri) -> "Clip":
     uri.only("pace", "loop")
     loops = uri.choice("loop", ("0", "1"), "0") == "1"
     return Clip(Path(uri.place), pace_of(uri, "fast"), loops)
+
+
+def missing() -> Missing | None:
+    """What decodes videos."""
+    return package("av")
 
 
 class Clip:

@@ -16,6 +16,7 @@ import numpy as np
 from edgekit.device.cameras import _gstreamer as gst
 from edgekit.device.copies import Copies
 from edgekit.device.frame import Frame, Kind
+from edgekit.device.missing import Missing
 from edgekit.device.picture import Matrix, Picture, PixelFormat
 from edgekit.device.uri import Uri
 from edgekit.errors import SourceUnavailable, SpecError
@@ -56,6 +57,11 @@ def open_camera(uri: Uri) -> "Pipeline":
             "edgekit adds the sink"
         )
     return Pipeline(text, f"gst://{text.split()[0]}", uri.number("deadline", 5, 0.1, 3600))
+
+
+def missing() -> Missing | None:
+    """GStreamer's libraries."""
+    return None if gst.installed() else Missing("GStreamer", f"sudo apt install {gst.PACKAGES}")
 
 
 class Pipeline:

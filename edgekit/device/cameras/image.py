@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from edgekit.device.cameras.dir import Stills
+from edgekit.device.missing import Missing, package
 from edgekit.device.uri import Uri
 
 
@@ -10,3 +11,8 @@ def open_camera(uri: Uri) -> Stills:
     """One image file. No options."""
     uri.only()
     return Stills((Path(uri.place),))
+
+
+def missing() -> Missing | None:
+    """What decodes images."""
+    return package("cv2")

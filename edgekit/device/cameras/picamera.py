@@ -10,6 +10,7 @@ runs on a Raspberry Pi alone.
 
 import concurrent.futures
 import importlib
+import importlib.util
 import threading
 import time
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 
 from edgekit.device.copies import Copies
 from edgekit.device.frame import Frame, Kind
+from edgekit.device.missing import Missing
 from edgekit.device.picture import Layout, Matrix, layout
 from edgekit.device.uri import Uri, number
 from edgekit.errors import SourceUnavailable
@@ -42,6 +44,16 @@ def open_camera(uri: Uri) -> "PiCamera":
         int(uri.number("height", 480, 16, 16384)),
         uri.number("fps", 30, 1, 1000),
         uri.number("deadline", 5, 0.1, 3600),
+    )
+
+
+def missing() -> Missing | None:
+    """The package picamera2, which comes with Raspberry Pi OS."""
+    if importlib.util.find_spec("picamera2") is not None:
+        return None
+    return Missing(
+        "picamera2 (on a Raspberry Pi, in an environment made with --system-site-packages)",
+        "sudo apt install python3-picamera2",
     )
 
 

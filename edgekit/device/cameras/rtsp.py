@@ -13,6 +13,7 @@ from urllib.parse import unquote_plus
 from edgekit.device.cameras._video import picture, reason
 from edgekit.device.copies import Copies
 from edgekit.device.frame import Frame, Kind, nothing
+from edgekit.device.missing import Missing, package
 from edgekit.device.packages import pyav
 from edgekit.device.shown import shown
 from edgekit.device.uri import Uri
@@ -38,6 +39,11 @@ def open_camera(uri: Uri) -> "Stream":
     deadline_s = uri.number("deadline", 5, 0.1, 3600)
     options = {"rtsp_transport": transport, "allowed_media_types": "video"}
     return Stream(_without_ours(uri.text), shown(uri.text), deadline_s, options)
+
+
+def missing() -> Missing | None:
+    """What decodes streams."""
+    return package("av")
 
 
 class Stream:

@@ -3,12 +3,14 @@
 `edgekit/device/publish.py` is the other side; `edgekit/device/shared.py` says how the memory lies.
 """
 
+import sys
 import threading
 import time
 from functools import partial
 
 from edgekit.device.copies import Copies
 from edgekit.device.frame import Frame, Kind
+from edgekit.device.missing import Missing
 from edgekit.device.picture import Layout
 from edgekit.device.shared import CAPTURED, SEQUENCE, STATE, open_existing, path_of
 from edgekit.device.uri import Uri
@@ -28,6 +30,11 @@ def open_camera(uri: Uri) -> "SharedFrames":
     """
     uri.only("deadline")
     return SharedFrames(uri.place, uri.number("deadline", 5, 0.01, 3600))
+
+
+def missing() -> Missing | None:
+    """Linux: the memory is shared as it does."""
+    return None if sys.platform.startswith("linux") else Missing("Linux")
 
 
 class SharedFrames:

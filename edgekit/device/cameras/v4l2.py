@@ -3,6 +3,7 @@
 Frames are the driver's own buffers, mapped once: nothing is copied, converted or allocated.
 """
 
+import glob
 import os
 import select
 import time
@@ -15,6 +16,7 @@ from edgekit.device.cameras._v4l2_formats import Agreed, Wish, agree, choose, mo
 from edgekit.device.cameras._v4l2_stream import Stream
 from edgekit.device.copies import Copies
 from edgekit.device.frame import Frame, Kind
+from edgekit.device.missing import Missing
 from edgekit.device.picture import FORMATS, Picture
 from edgekit.device.uri import Uri
 from edgekit.errors import SourceUnavailable, SpecError
@@ -75,6 +77,17 @@ def open_camera(uri: Uri) -> "V4l2":
         raise
     stream = Stream(fd, identity, buffers, agreed.least_bytes)
     return V4l2(stream, identity, agreed, deadline_s, _again(uri, identity))
+
+
+def missing() -> Missing | None:
+    """A video device, which this user may open."""
+    found = sorted(glob.glob("/dev/video*"))
+    if not found:
+        return Missing("a camera: there is no /dev/video*")
+    if not any(os.access(path, os.R_OK | os.W_OK) for path in found):
+        command = "sudo usermod -aG video $USER, then log in again"
+        return Missing(f"permission to open {found[0]}", command)
+    return None
 
 
 class V4l2:

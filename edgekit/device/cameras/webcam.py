@@ -12,6 +12,7 @@ import numpy as np
 
 from edgekit.device.copies import Copies
 from edgekit.device.frame import Camera, Frame, Kind
+from edgekit.device.missing import Missing, package
 from edgekit.device.packages import opencv
 from edgekit.device.picture import bgr
 from edgekit.device.slots import Slots
@@ -52,6 +53,15 @@ def open_camera(uri: Uri) -> Camera:
         if option in uri.options
     }
     return Webcam(index, settings)
+
+
+def missing() -> Missing | None:
+    """On Linux, what `v4l2://` lacks; elsewhere OpenCV."""
+    if sys.platform.startswith("linux"):
+        from edgekit.device.cameras import v4l2
+
+        return v4l2.missing()
+    return package("cv2")
 
 
 class Webcam:
