@@ -45,7 +45,8 @@ class ImageSpec:
     The device crops and resizes; everything from there on (uint8 -> float, `/255`, mean, std,
     layout) is inside the graph. The model's input is uint8, (1, height, width, 3), RGB, 0 to 255.
 
-    Order: crop first, on the source's own pixels, then one resize, then colour order.
+    Order: crop first, on the source's own pixels, then one resize, then colour: where a camera
+    gives Y, U and V, each is resized, and they become RGB at the model's size.
     """
 
     height: int

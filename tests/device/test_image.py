@@ -1,5 +1,6 @@
 """The image contract against a reference that is written out in numpy."""
 
+import dataclasses
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -11,14 +12,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from edgekit.device import reference as device_reference
 from edgekit.device.copies import Copies
 from edgekit.device.image import (
     Order,
+    full_bgr,
     list_images,
     placement,
     prepare,
     read_image,
 )
+from edgekit.device.picture import Picture, PixelFormat, layout
 from edgekit.errors import ImageError, MissingPackage, SpecError
 from edgekit.spec import ImageSpec
 
@@ -176,6 +180,30 @@ def test_an_unknown_order() -> None:
         prepare(
             np.zeros((4, 4, 3), np.uint8), order, ImageSpec(4, 4), np.zeros((4, 4, 3), np.uint8)
         )
+
+
+@pytest.mark.parametrize("of", ["RGB", "BGR", "GREY", "YUYV", "NV12", "I420"])
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_full_bgr_is_the_whole_picture_upright(of: PixelFormat, turns: int) -> None:
+    made = layout(of, 41, 30, matrix="bt709", full_range=of == "YUYV")
+    memory = np.random.default_rng(0).integers(0, 256, made.nbytes, np.uint8)
+    picture = dataclasses.replace(made.over(memory), turns=turns)
+    whole = full_bgr(picture)
+    width, height = picture.upright_size
+    expected = device_reference.prepare(picture, ImageSpec(height, width, fit="stretch"))
+    assert np.abs(whole[..., ::-1].astype(int) - expected).max() <= 1
+    assert whole.flags.c_contiguous
+    assert not any(np.shares_memory(whole, plane) for plane in picture.planes)
+
+
+def test_full_bgr_of_a_jpeg() -> None:
+    pixels = np.zeros((20, 40, 3), np.uint8)
+    pixels[:, :20] = (200, 100, 50)
+    data = np.frombuffer(cv2.imencode(".jpg", pixels)[1].tobytes(), np.uint8)
+    whole = full_bgr(Picture("MJPEG", 40, 20, (data,), turns=1))
+    assert np.abs(whole.astype(int) - np.rot90(pixels)).mean() < 6
+    with pytest.raises(ImageError, match="cannot decode a JPEG"):
+        full_bgr(Picture("MJPEG", 40, 20, (data[:300],)))
 
 
 def test_opencv_missing(monkeypatch: pytest.MonkeyPatch) -> None:
