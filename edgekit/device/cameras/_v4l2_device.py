@@ -174,12 +174,11 @@ def _users(path: str) -> Iterator[str]:
     except OSError:
         return
     for process in Path("/proc").glob("[0-9]*"):
-        if process.name == str(os.getpid()):
-            continue
         try:
             files = os.listdir(process / "fd")
             if any(_device_of(f"{process}/fd/{file}") == device for file in files):
-                name = (process / "comm").read_text().strip()
+                own = process.name == str(os.getpid())
+                name = "this program" if own else (process / "comm").read_text().strip()
                 yield f"{name} (process {process.name})"
         except OSError:
             continue  # ended, or of another user

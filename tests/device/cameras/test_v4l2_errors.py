@@ -105,6 +105,15 @@ def test_a_busy_camera_names_who_uses_it() -> None:
         pass
 
 
+@pytest.mark.virtual_camera
+def test_a_camera_that_this_program_has_open_already() -> None:
+    with (
+        closing(open_raw("v4l2://0")),
+        refused("v4l2://0", rf"is busy: this program \(process {os.getpid()}\) uses it"),
+    ):
+        pass
+
+
 @pytest.mark.virtual_camera(modes="pRAA:640x480@30 BA81:640x480@30")
 def test_a_bare_sensor_is_sent_to_libcamera() -> None:
     with refused("v4l2://0", r"gives nothing that can be read; it has: pRAA, BA81;.*picamera://"):
