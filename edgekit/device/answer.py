@@ -18,7 +18,13 @@ class Answerer:
     """One model for the frames of one source. One thread at a time uses it."""
 
     def __init__(
-        self, bundle: Bundle, session: Session, stats: Stats, source: str = "", top: int = 3
+        self,
+        bundle: Bundle,
+        session: Session,
+        stats: Stats,
+        source: str = "",
+        top: int = 3,
+        model: str = "",
     ) -> None:
         """Keep what is needed.
 
@@ -28,11 +34,12 @@ class Answerer:
             stats: counts time and bytes.
             source: what the results say of where they come from.
             top: answers per frame.
+            model: what the results call the bundle; without it, its own name.
         """
         image = bundle.manifest.image
         self.staging_shape = (image.height, image.width, 3)
         self._prepare = Preparer(image, stats.copies)
-        self._labels, self._model = bundle.labels, bundle.manifest.name
+        self._labels, self._model = bundle.labels, model or bundle.manifest.name
         self._runtime = f"{bundle.manifest.backend} {bundle.manifest.precision}"
         self._session, self._stats, self._source, self._top = session, stats, source, top
         self._input, self._output = session.inputs[0].name, session.outputs[0].name

@@ -21,6 +21,7 @@ from edgekit.device.copies import Copies
 from edgekit.device.frame import Camera
 from edgekit.device.overlap import Ahead
 from edgekit.device.result import Result
+from edgekit.device.shown import shown
 from edgekit.device.stats import Stats, Summary
 from edgekit.device.supply import Supply
 from edgekit.errors import ImageError
@@ -62,6 +63,7 @@ class Loop:
         """
         self.stats = Stats()
         self._limit, self._kind = limit, camera.kind
+        source = shown(source)
         self.names = ((source, bundle.manifest.name),)
         self.still = camera.kind == "stills"
         self.notes = session.notes

@@ -20,9 +20,10 @@ from edgekit.device.frame import Camera, Frame
 from edgekit.device.loop import BROKEN_IN_A_ROW
 from edgekit.device.result import Result
 from edgekit.device.session import open_session
+from edgekit.device.shown import shown
 from edgekit.device.stats import Stats, Summary
 from edgekit.device.supply import Supply
-from edgekit.errors import ImageError, InputError
+from edgekit.errors import ImageError
 from edgekit.spec import Session
 
 
@@ -46,7 +47,8 @@ class Many:
         Args:
             bundles: at least one; each answers each frame, in this order.
             cameras: open; only this object reads them.
-            sources: what the results call them; their numbers, without.
+            sources: what the results call them; their numbers, without. Of two equal names, of
+                sources or of models, the second is `NAME (2)`.
             top: answers per frame.
             limit: end after so many frames of all cameras together; 0: with the sources.
             at_once: how many inferences run beside each other; 0: as many as the cores have room
@@ -56,15 +58,12 @@ class Many:
         room = max((os.cpu_count() or 1) // threads, 1)
         self._at_once = min(at_once or room, len(cameras))
         self._bundles, self._top, self._limit = bundles, top, limit
-        called = sources or [str(n) for n in range(len(cameras))]
+        self._models = told_apart([bundle.manifest.name for bundle in bundles])
+        called = told_apart([shown(s) for s in sources] or [str(n) for n in range(len(cameras))])
         self._lanes = [
             _Lane(camera, name, bundles) for camera, name in zip(cameras, called, strict=True)
         ]
-        self.names = tuple((name, b.manifest.name) for name in called for b in bundles)
-        if len(set(self.names)) != len(self.names):
-            raise InputError(
-                f"a source or a model is given twice: {', '.join(map(str, self.names))}"
-            )
+        self.names = tuple((name, model) for name in called for model in self._models)
         self.still = all(camera.kind == "stills" for camera in cameras)
         self.notes: tuple[str, ...] = ()
         self._seats: SimpleQueue[_Seat | None] = SimpleQueue()
@@ -77,7 +76,9 @@ class Many:
             for _ in range(self._at_once):
                 sessions = [stack.enter_context(closing(open_session(b))) for b in self._bundles]
                 self.notes = tuple(note for session in sessions for note in session.notes)
-                self._seats.put(_Seat(sessions, self._bundles, self._lanes, self._top))
+                self._seats.put(
+                    _Seat(sessions, self._bundles, self._models, self._lanes, self._top)
+                )
             stack.callback(self._stop)
             for lane in self._lanes:
                 lane.supply.start()
@@ -178,6 +179,14 @@ class Many:
                 frame.release()
 
 
+def told_apart(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of which each is met once: the second `a` is `a (2)`."""
+    return tuple(
+        f"{name} ({count})" if (count := names[: n + 1].count(name)) > 1 else name
+        for n, name in enumerate(names)
+    )
+
+
 class _Lane:
     """One camera: its supply, what its frames cost per model, and whether its last was taken."""
 
@@ -199,13 +208,16 @@ class _Seat:
         self,
         sessions: Sequence[Session],
         bundles: Sequence[Bundle],
+        models: Sequence[str],
         lanes: Sequence[_Lane],
         top: int,
     ) -> None:
         self.answerers = {
             lane.source: [
-                Answerer(bundle, session, stats, lane.source, top)
-                for bundle, session, stats in zip(bundles, sessions, lane.stats, strict=True)
+                Answerer(bundle, session, stats, lane.source, top, model)
+                for bundle, model, session, stats in zip(
+                    bundles, models, sessions, lane.stats, strict=True
+                )
             ]
             for lane in lanes
         }

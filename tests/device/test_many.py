@@ -10,7 +10,7 @@ from edgekit.bundle import Bundle
 from edgekit.device.many import Many
 from edgekit.device.running import running
 from edgekit.device.uri import open_camera
-from edgekit.errors import ImageError, InputError, SourceUnavailable
+from edgekit.errors import ImageError, SourceUnavailable
 
 CLIPS = "synthetic://64x48@30?pace=fast&frames="
 
@@ -85,12 +85,14 @@ def test_one_of_them_is_unplugged_for_good(bundle: Bundle) -> None:
             pass
 
 
-def test_a_source_given_twice(bundle: Bundle, clip: Path) -> None:
-    with (
-        pytest.raises(InputError, match="given twice"),
-        running([bundle], [str(clip), str(clip)]),
-    ):
-        pass
+def test_sources_and_models_of_one_name_are_told_apart(bundle: Bundle, clip: Path) -> None:
+    name = bundle.manifest.name
+    with running([bundle, bundle], [str(clip), str(clip)]) as loop:
+        models = {(result.source, result.model) for result in loop}
+    expected = [(s, m) for s in (f"{clip}", f"{clip} (2)") for m in (name, f"{name} (2)")]
+    assert models == set(expected)
+    assert [*loop.summaries()] == expected
+    assert [summary.frames for summary in loop.summaries().values()] == [30] * 4
 
 
 def renamed(bundle: Bundle, name: str) -> Bundle:

@@ -165,8 +165,8 @@ def test_several_sources_and_models(bundle: Bundle, clip: Path, tmp_path: Path) 
         ]
     assert sum(": 30 frames, " in line for line in lines) == 2
     assert done.stderr.count("bytes copied per frame") == 2
-    done = call(*RUN, bundle.path, clip, "--model", bundle.path, rc=2)
-    assert "given twice" in done.stderr
+    done = call(*RUN, bundle.path, clip, "--model", bundle.path)
+    assert f"{clip}, {name} (2): {COLOURS[0]}" in done.stdout
 
 
 def test_a_folder_and_its_broken_picture(bundle: Bundle, photo: Callable[[str, str], Path]) -> None:
