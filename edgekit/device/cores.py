@@ -8,6 +8,11 @@ _ALLOWED = frozenset(os.sched_getaffinity(0)) if sys.platform == "linux" else fr
 """What this process was started with: `taskset` or a container may have taken some away."""
 
 
+def alone() -> bool:
+    """Whether this process has one core only."""
+    return (len(_ALLOWED) if sys.platform == "linux" else os.cpu_count()) == 1
+
+
 def pin(cores: Sequence[int], thread: int = 0) -> None:
     """Keep a thread, and those that it starts from now on, on `cores`.
 

@@ -169,7 +169,8 @@ class Every:
 class Direct:
     """No hand-over: who takes a frame reads the camera itself.
 
-    For one that another process reads: the newest frame waits over there, and is sent when asked.
+    For one that another process reads (the newest frame waits over there, and is sent when asked),
+    and for a file on one core.
     """
 
     def __init__(self, camera: Camera) -> None:

@@ -7,7 +7,8 @@ CLIP: `python -m scripts.bench.peers.clip` makes one of 1280x720; models are mad
 loop decodes the clip itself, as its users' do, on one core with one thread. In each round every
 loop runs once, in another order. A time is the whole run's by the number of frames (a loop that
 reads ahead in a thread answers in bursts), the median over the rounds; a ratio is the median of
-(theirs / ours in that round). A peer that cannot run is named with the reason.
+(theirs / ours in that round), of wall time and, in parentheses, of CPU time, which a busy machine
+changes less. A peer that cannot run is named with the reason.
 """
 
 import argparse
@@ -100,10 +101,14 @@ def median(runs: Sequence[Run], key: str) -> float:
     return statistics.median(float(found[key]) for found in runs)
 
 
-def ratio(runs: Sequence[Run], ours: Sequence[Run]) -> float:
-    """How many times as long as ours a frame takes, the median over the rounds."""
-    pairs = zip(runs, ours, strict=True)
-    return float(statistics.median(their["mean_ms"] / our["mean_ms"] for their, our in pairs))
+def ratio(runs: Sequence[Run], ours: Sequence[Run]) -> str:
+    """How many times as long as ours a frame takes, wall and (CPU): medians over the rounds."""
+
+    def of(key: str) -> float:
+        pairs = zip(runs, ours, strict=True)
+        return float(statistics.median(their[key] / our[key] for their, our in pairs))
+
+    return f"{of('mean_ms'):.2f} ({of('cpu_ms'):.2f})"
 
 
 def agreement(peer: Peer, run: Run, ours: Run) -> float:
@@ -125,8 +130,8 @@ def table(runs: Mapping[Peer, Sequence[Run]]) -> str:
         if OURS in runs:
             same = f"{agreement(peer, found[0], runs[OURS][0]):.0%}"
             if peer.precision == OURS.precision:
-                fp32 = f"{ratio(found, runs[OURS]):.2f}"
-        int8 = f"{ratio(found, runs[OURS_INT8]):.2f}" if OURS_INT8 in runs else ""
+                fp32 = ratio(found, runs[OURS])
+        int8 = ratio(found, runs[OURS_INT8]) if OURS_INT8 in runs else ""
         ms = median(found, "mean_ms")
         lines.append(
             f"| {peer.name} | {peer.precision} | {ms:.2f} | {fp32} | {int8} "

@@ -94,6 +94,24 @@ def test_of_a_live_camera_the_latest_frame_wins_and_drops_add_up(
     assert summary.age_ms.p95 < 10 * 10
 
 
+@pytest.mark.parametrize(
+    ("kind", "alone", "here"),
+    [("clip", True, True), ("stills", True, True), ("live", True, False), ("clip", False, False)],
+)
+def test_on_one_core_a_file_is_read_between_the_inferences(
+    bundle: Bundle, session: Session, monkeypatch: pytest.MonkeyPatch,
+    kind: Kind, alone: bool, here: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("edgekit.device.supply.alone", lambda: alone)
+    threads: list[threading.Thread] = []
+    camera = Script(kind, lambda: threads.append(threading.current_thread()))
+    with Loop(bundle, session, camera) as loop:
+        assert [result.frame.sequence for result in loop] == [0]
+    assert [thread is threading.current_thread() for thread in threads] == [here]
+    assert camera.released == [0]
+    assert loop.summary().stages_ms["capture"].mean > 0
+
+
 def test_frames_are_lent_only_until_the_next(bundle: Bundle, session: Session) -> None:
     camera = Script("clip", nothing, nothing)
     with Loop(bundle, session, camera) as loop:
