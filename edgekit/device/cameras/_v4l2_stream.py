@@ -7,15 +7,10 @@ import select
 import threading
 from functools import partial
 from mmap import MAP_SHARED, PROT_READ, PROT_WRITE, mmap
-from struct import Struct
 
 from edgekit.device.cameras import _v4l2_abi as abi
 from edgekit.device.cameras._v4l2_device import Identity, busy
 from edgekit.errors import SourceUnavailable
-
-_ADDRESS = Struct("<Q")
-_M = 64
-"""Where in `abi.BUFFER` the offset, or the address of the planes, stands."""
 
 
 class Stream:
@@ -84,11 +79,11 @@ class Stream:
         with self._lock:
             if self.closed:
                 return
+            self.lent[slot] = 0  # before: the reader may have it again at once
             try:
                 fcntl.ioctl(self.fd, abi.QBUF, self._requests[slot])
             except OSError as error:  # unplugged: who releases a frame can do nothing about it
                 self.broken = error
-            self.lent[slot] = 0
 
     def export(self, slot: int) -> int:
         """A DMABUF file descriptor of a buffer, for a GPU or an encoder; the caller closes it.
@@ -123,14 +118,12 @@ class Stream:
             if self.closed:
                 return
             self.closed, self.lent = True, bytearray(b"\1") * len(self.lent)
+            kind = self._identity.buffer_type
             for request, argument in (
-                (abi.STREAMOFF, abi.FORMAT_TYPE.pack(self._identity.buffer_type)),
+                (abi.STREAMOFF, abi.FORMAT_TYPE.pack(kind)),
                 # Frees the camera for others even while a frame is lent: Python's mappings hold
                 # the device open.
-                (
-                    abi.REQBUFS,
-                    abi.REQUESTBUFFERS.pack(0, self._identity.buffer_type, abi.MMAP, 0, 0),
-                ),
+                (abi.REQBUFS, abi.REQUESTBUFFERS.pack(0, kind, abi.MMAP, 0, 0)),
             ):
                 try:
                     fcntl.ioctl(self.fd, request, argument)

@@ -155,6 +155,8 @@ class V4l2:
                 f"all {len(stream.lent)} frames of {self.identity.path} are lent; release them, or "
                 "give more buffers="
             )
+        if stream.broken:
+            raise self._gone(stream.broken)
         until = time.monotonic() + self.deadline_s
         newest, sequence, faults = None, 0, 0
         left = len(stream.lent)  # a driver may fill as fast as its frames are passed over
@@ -199,7 +201,7 @@ class V4l2:
             if events & select.POLLPRI and self._stream.changed():
                 raise self._unavailable("changed its format")
             if events & _GONE:
-                raise self._gone(self._stream.broken)
+                raise self._gone()
             return True
         if needed:
             raise self._unavailable(_NOTHING.format(self.deadline_s))
@@ -240,7 +242,7 @@ class V4l2:
         time_s = (stamp - self._first_ns) / 1e9
         return Frame(picture, sequence, stamp, time_s, self._stream.returns[index], "", index)
 
-    def _gone(self, error: OSError | None) -> SourceUnavailable:
+    def _gone(self, error: OSError | None = None) -> SourceUnavailable:
         return self._unavailable(f"went away ({error.strerror})" if error else "went away")
 
     def _unavailable(self, what: str) -> SourceUnavailable:
