@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+import signal
 import sys
 import tempfile
 from contextlib import nullcontext
@@ -99,6 +100,7 @@ def _demo(options: argparse.Namespace, out: Path) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that QEMU is ended with it
     try:
         sys.exit(main())
     except EdgekitError as error:

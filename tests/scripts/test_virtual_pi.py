@@ -2,11 +2,13 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgekit import bundle as bundles
@@ -15,7 +17,7 @@ from edgekit.lower.build import build
 from edgekit.lower.plan import Request
 from scripts.virtual_pi_parts import cache, wheels
 from scripts.virtual_pi_parts.cpio import Archive
-from scripts.virtual_pi_parts.frames import compare
+from scripts.virtual_pi_parts.frames import compare, record
 from scripts.virtual_pi_parts.kernel import in_order
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -184,6 +186,24 @@ def test_the_archive_is_what_cpio_reads(tmp_path: Path) -> None:
     assert (out / "a/other").stat().st_mode & 0o777 == 0o600
 
 
+def test_frames_that_are_not_the_same_are_told(root: Path, tmp_path: Path) -> None:
+    bundle = root / "tests/bundles/v1/raspberry-pi-int8"
+    record(bundle, "synthetic://320x240@30?format=nv12", tmp_path, 2)
+    same = compare(bundle, tmp_path)
+    assert (same.frames, same.formats) == (2, "NV12 320x240")
+    assert (same.different, same.most_lsb, same.logits, same.best) == (0, 0, 0.0, 2)
+
+    with np.load(tmp_path / "0001.npz") as kept:
+        arrays = dict(kept)
+    arrays["plane0"] = 255 - arrays["plane0"]
+    np.savez(tmp_path / "0001.npz", allow_pickle=False, **arrays)
+    changed = compare(bundle, tmp_path)
+    assert changed.frames == 2
+    assert changed.different > 64 * 64
+    assert changed.most_lsb > 100
+    assert changed.logits > 0.1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BUNDLES)
 def test_a_bundle_verifies_on_aarch64(pi: Run, root: Path, name: str) -> None:
@@ -224,6 +244,19 @@ def test_a_run_that_takes_too_long_is_ended(pi: Run) -> None:
     ended = pi("--timeout", "15", "--", "sh", "-c", "echo begun; sleep 1000")
     assert (ended.returncode, ended.stdout) == (124, "begun\n"), ended.stderr
     assert "ended after 15 s" in ended.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ending_it_ends_the_machine(pi: Run, root: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "scripts.virtual_pi_parts", "--"]
+    command += ["sh", "-c", "echo begun; sleep 1000"]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(number)
+        assert process.stdout.read() == ""  # QEMU held the other end, too
+        assert process.wait() == 128 + number
 
 
 @pytest.mark.slow
