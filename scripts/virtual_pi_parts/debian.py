@@ -91,31 +91,13 @@ class Apt:
         return done.stdout
 
 
-def unpack(package: Path, root: Path, only: Iterable[str] = ()) -> None:
-    """Unpack a package's files, without documentation and translations.
-
-    Args:
-        package: a .deb file.
-        root: where to.
-        only: patterns of what to take, as tar has them; none: everything.
-    """
+def unpack(package: Path, root: Path) -> None:
+    """Unpack a package's files into `root`, without documentation and translations."""
+    command = ["tar", "--extract", f"--directory={root}", "--no-same-owner"]
+    command += [f"--exclude=./usr/share/{what}" for what in ("doc", "man", "locale")]
     with subprocess.Popen(
         ["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE
     ) as archive:
-        subprocess.run(
-            [
-                "tar",
-                "--extract",
-                f"--directory={root}",
-                "--no-same-owner",
-                "--exclude=./usr/share/doc",
-                "--exclude=./usr/share/man",
-                "--exclude=./usr/share/locale",
-                "--wildcards",
-                *only,
-            ],
-            stdin=archive.stdout,
-            check=True,
-        )
+        subprocess.run(command, stdin=archive.stdout, check=True)
     if archive.returncode:
-        raise EdgekitError(f"cannot unpack {package}; delete it and try again")
+        raise EdgekitError(f"cannot unpack {package.name}; is the disk full?")

@@ -24,7 +24,7 @@ from scripts.virtual_pi_parts.demo import Demo
 
 _DRIVER = Path("/sys/bus/platform/drivers/vivid")
 _DEVICE = "vivid.0"
-_PATIENCE_S = 40.0
+_PATIENCE_S = 90.0
 """For the demo to answer again; a few times what an emulated processor needs."""
 _AFTERWARDS = 10
 """Answers after a fault that count as being well again; the first of them may be of before it."""
@@ -126,7 +126,7 @@ def gone_for_good(demo: Demo) -> int:
     """Unplug the camera and leave it so; returns how the demo ends, or -1 where it does not."""
     (_DRIVER / "unbind").write_text(_DEVICE)
     try:
-        return demo.process.wait(2 * _PATIENCE_S)
+        return demo.process.wait(_PATIENCE_S)
     except subprocess.TimeoutExpired:
         return -1
 

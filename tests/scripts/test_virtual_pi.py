@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import re
@@ -5,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -48,13 +49,18 @@ def run(root: Path) -> Run:
 
 
 @pytest.fixture
-def pi(run: Run) -> Run:
-    """As `run`, where all that the emulated Pi needs is there or can be had; skips elsewhere."""
+def pi(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """As `run`, where all that the emulated Pi needs is there or can be had; skips elsewhere.
+
+    One at a time: two emulated machines on two cores would wait for each other beyond deadlines.
+    """
     prepared = run("--prepare")
     if prepared.returncode in (3, 69):  # a program or the network is missing
         pytest.skip(prepared.stderr.strip())
     assert prepared.returncode == 0, prepared.stderr
-    return run
+    with (tmp_path_factory.getbasetemp().parent / "virtual-pi.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield run
 
 
 @pytest.fixture(scope="module")
