@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from edgekit.device.copies import Copies
-from edgekit.device.outputs import _picture, _server
+from edgekit.device.outputs import _handler, _picture, _server
 from edgekit.device.outputs.http import LivePage
 from edgekit.device.picture import Picture, bgr, layout, rgb
 from edgekit.device.result import Result
@@ -234,7 +234,7 @@ def test_pictures_are_made_at_a_bounded_rate(
 def test_a_viewer_that_never_reads_stops_nobody(
     make_result: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_server, "_ANSWER_S", 1.0)
+    monkeypatch.setattr(_handler, "_ANSWER_S", 1.0)
     noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)  # large JPEGs
     encoded = []
     encode = _picture.View.encode
@@ -264,7 +264,7 @@ def test_a_viewer_that_never_reads_stops_nobody(
 
 
 def test_a_request_that_comes_in_drops_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_server, "_REQUEST_S", 0.5)
+    monkeypatch.setattr(_handler, "REQUEST_S", 0.5)
     with opened() as page, socket.create_connection(("127.0.0.1", page.port)) as slow:
         slow.settimeout(0.2)
         slow.sendall(b"GET / HTTP/1.1\r\n")
