@@ -38,8 +38,6 @@ class Resizer:
         height: int,
         interpolation: Interpolation,
         copies: Copies,
-        *,
-        real: bool = False,
     ) -> None:
         """Look at the first plane.
 
@@ -50,36 +48,28 @@ class Resizer:
             height: wanted, pixels.
             interpolation: see `ImageSpec`.
             copies: counts a box that OpenCV cannot read where it lies.
-            real: give the mean of `area` as float32, not rounded, so that the next step rounds
-                once; that costs a copy of the box.
         """
         self._copies = copies
         self._rows = slice(box.top, box.top + box.height)
         self._columns = slice(box.left, box.left + box.width)
         part = plane[self._rows, self._columns]
         area = averages(box, width, height, interpolation)
-        self._staged: np.ndarray | None = None
-        if area and real:
-            self._staged, self._why = np.empty(part.shape, np.float32), "mean in real numbers"
-        elif not addressable(part):
-            self._staged, self._why = np.empty(part.shape, np.uint8), "unusual strides"
+        self._staged = None if addressable(part) else np.empty(part.shape, np.uint8)
         if area:
             how = opencv("resizing images").INTER_AREA
             self._resize = _by_opencv(how, width, height)
         else:
             self._resize = bilinear(part.shape, height, width, way())
-        made = np.float32 if area and real else np.uint8
-        self.made: np.ndarray = np.empty((height, width, *part.shape[2:]), made)
+        self.made: np.ndarray = np.empty((height, width, *part.shape[2:]), np.uint8)
         """(height, width) or (height, width, c): where `__call__` writes unless told otherwise."""
 
     def __call__(self, plane: np.ndarray, into: np.ndarray | None = None) -> np.ndarray:
         """Resize the box of `plane` into `into`, or into `made`; gives back which."""
         box, into = plane[self._rows, self._columns], self.made if into is None else into
         if self._staged is not None:
-            # OpenCV reads only rows of pixels that lie side by side; and it rounds the mean of
-            # bytes, which the colour matrix would make an error of 3 from.
+            # OpenCV reads only rows of pixels that lie side by side.
             np.copyto(self._staged, box)
-            self._copies.add("frame", self._why, self._staged.nbytes)
+            self._copies.add("frame", "unusual strides", self._staged.nbytes)
             box = self._staged
         self._resize(box, into)
         return into

@@ -35,7 +35,8 @@ def test_nothing_stays_and_no_page_is_new(bundle: Bundle, of: str, overlap: bool
             new_faults, after = _faults() - faults, _traced()
         finally:
             tracemalloc.stop()
-    assert after - before < 4096  # of 1,000 frames: nothing that grows by even 5 bytes a frame
+    # What is on its way between threads differs by a few kilobytes; a float a frame would be 24.
+    assert after - before < 16 * MEASURED
     assert new_faults < MEASURED // 10
 
 

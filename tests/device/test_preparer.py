@@ -54,9 +54,21 @@ def prepared(given_: Picture, spec: ImageSpec, copies: Copies | None = None) -> 
     return out
 
 
-def assert_close(made: np.ndarray, expected: np.ndarray) -> None:
-    """At most 1 in 99.9 % of the values, 2 anywhere; of a few values, one may differ by 2."""
+def ties(given_: Picture, spec: ImageSpec) -> np.ndarray:
+    """Where a mean lies in the middle of two whole numbers, and either may be taken."""
+    up, down = (reference.prepare(given_, spec, way) for way in ("up", "down"))
+    where: np.ndarray = up != down
+    return where
+
+
+def assert_close(made: np.ndarray, expected: np.ndarray, either: np.ndarray) -> None:
+    """At most 1 in 99.9 % of the values, 2 anywhere; of a few values, one may differ by 2.
+
+    Where `either` number is right, the colour matrix makes up to 5 of 1 in Y, U and V.
+    """
     apart = np.abs(made.astype(int) - expected)
+    assert apart.max() <= 5
+    apart[either] = 0
     assert apart.max() <= 2
     assert (apart > 1).sum() <= max(1, apart.size // 1000)
 
@@ -89,7 +101,7 @@ def test_it_is_the_reference(
     )
     before = [plane.copy() for plane in given_.planes]
     made = prepared(given_, spec)
-    assert_close(made, reference.prepare(given_, spec))
+    assert_close(made, reference.prepare(given_, spec), ties(given_, spec))
     for plane, was in zip(given_.planes, before, strict=True):
         np.testing.assert_array_equal(plane, was)
 
@@ -99,9 +111,9 @@ BYTES = {
     "RGB": "f5501ba042d4a843",
     "BGR": "9388fc04cadf354a",
     "GREY": "74fae08e40e5486a",
-    "YUYV": "41111248fc05f144",
-    "NV12": "c0815f10d3be922f",
-    "I420": "8c7daa82e6f43595",
+    "YUYV": "fdcea772ff326ca8",
+    "NV12": "e9ead956a2e5288d",
+    "I420": "e1188c043ca722bc",
 }
 
 
@@ -119,7 +131,7 @@ def test_bilinear_is_the_same_bytes_everywhere(of: PixelFormat) -> None:
 def test_a_camera_picture_is_the_reference(of: PixelFormat, interpolation: Any) -> None:
     given_ = picture(of, 1280, 720, 64, matrix="bt709")
     spec = ImageSpec(224, 224, interpolation=interpolation)
-    assert_close(prepared(given_, spec), reference.prepare(given_, spec))
+    assert_close(prepared(given_, spec), reference.prepare(given_, spec), ties(given_, spec))
 
 
 TURNED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -159,10 +171,10 @@ def test_only_what_opencv_cannot_address_is_copied_as_a_frame(of: PixelFormat) -
 
 
 @pytest.mark.parametrize("of", RAW)
-def test_area_of_planes_counts_its_copy(of: PixelFormat) -> None:
+def test_area_copies_no_frame_either(of: PixelFormat) -> None:
     copies = Copies()
     prepared(picture(of, 80, 60), ImageSpec(9, 9, interpolation="area"), copies)
-    assert (copies.total("frame") > 0) == (of not in ("RGB", "BGR"))
+    assert copies.total("frame") == 0
 
 
 @pytest.mark.parametrize("turns", [0, 1])
@@ -182,13 +194,21 @@ def test_the_count_is_what_opencv_wrote(
 
         return call
 
-    def watched_split(image: np.ndarray, planes: list[np.ndarray]) -> Any:
+    def watched_multiply(*arguments: Any, **options: Any) -> Any:
+        wrote.append(options["out"].nbytes)
+        return multiply(*arguments, **options)
+
+    def watched_copyto(target: np.ndarray, source: np.ndarray) -> None:
+        wrote.append(target.nbytes)
+        copyto(target, source)
+
+    def watched_split(image: np.ndarray, planes: tuple[np.ndarray, ...]) -> Any:
         result = split(image, planes)
         assert all(made is plane for made, plane in zip(result, planes, strict=True))
         wrote.append(sum(plane.nbytes for plane in planes))
         return result
 
-    split = cv2.split
+    split, multiply, copyto = cv2.split, np.multiply, np.copyto
     for name in ("resize", "cvtColor", "LUT", "merge", "transform", "rotate"):
         monkeypatch.setattr(cv2, name, watched(getattr(cv2, name)))
     monkeypatch.setattr(cv2, "split", watched_split)
@@ -198,8 +218,10 @@ def test_the_count_is_what_opencv_wrote(
     prepare(given_, out)
     wrote.clear()
     copies.by_reason.clear()
-    for refused in ("ascontiguousarray", "copyto", "empty"):
+    for refused in ("ascontiguousarray", "empty"):
         monkeypatch.setattr(np, refused, None)
+    monkeypatch.setattr(np, "multiply", watched_multiply)
+    monkeypatch.setattr(np, "copyto", watched_copyto)
     prepare(given_, out)
     assert sum(wrote) == copies.total("input")
     assert copies.total("frame") == 0
@@ -314,7 +336,8 @@ def test_a_jpeg_is_the_reference_of_what_was_decoded(
     size = (place.target.width, place.target.height)
     n = reduction(box, *(size[::-1] if turns % 2 else size))
     decoded = Decoder(width, height, n)(given_.planes[0])
-    assert_close(prepared(given_, spec), reference.from_decoded(given_, decoded, n, spec))
+    expected = reference.from_decoded(given_, decoded, n, spec)
+    assert_close(prepared(given_, spec), expected, np.zeros(expected.shape, bool))
 
 
 @pytest.mark.parametrize(("width", "height", "n"), [(640, 480, 2), (800, 800, 4), (1920, 1440, 8)])

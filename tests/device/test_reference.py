@@ -1,6 +1,7 @@
 """The definition: against OpenCV bit for bit, against real numbers, and worked out by hand."""
 
 import dataclasses
+import math
 from fractions import Fraction
 
 import cv2
@@ -65,7 +66,7 @@ def test_bilinear_worked_out() -> None:
 def test_the_mean_is_exact(height: int, width: int, data: st.DataObject) -> None:
     tall, wide = data.draw(st.integers(1, height)), data.draw(st.integers(1, width))
     plane = noise(height, width, 1)
-    total, parts = reference.mean(plane, tall, wide)
+    up, even, down = (reference.mean(plane, tall, wide, way) for way in ("up", "even", "down"))
 
     def covered(n: int, size: int, i: int, k: int) -> Fraction:
         start, stop = Fraction(i * n, size), Fraction((i + 1) * n, size)
@@ -77,14 +78,19 @@ def test_the_mean_is_exact(height: int, width: int, data: st.DataObject) -> None
         for y in range(height)
         for x in range(width)
     )
-    assert Fraction(int(total[i, j, 0]), parts) == weighed / Fraction(height * width, tall * wide)
+    exact = weighed / Fraction(height * width, tall * wide)
+    assert up[i, j, 0] == math.floor(exact + Fraction(1, 2))
+    assert even[i, j, 0] == round(exact)
+    assert down[i, j, 0] == math.ceil(exact - Fraction(1, 2))
 
 
-def test_a_mean_is_rounded_half_up() -> None:
+def test_a_mean_in_the_middle() -> None:
     pixels = np.array([[[0, 1, 2], [1, 2, 3]]], np.uint8)
     spec = ImageSpec(1, 1, fit="stretch", interpolation="area")
-    assert reference.prepare(rgb(pixels), spec).tolist() == [[[1, 2, 3]]]
-    assert reference.prepare(bgr(pixels), spec).tolist() == [[[3, 2, 1]]]
+    assert reference.prepare(rgb(pixels), spec).tolist() == [[[0, 2, 2]]]
+    assert reference.prepare(bgr(pixels), spec).tolist() == [[[2, 2, 0]]]
+    assert reference.prepare(rgb(pixels), spec, "up").tolist() == [[[1, 2, 3]]]
+    assert reference.prepare(rgb(pixels), spec, "down").tolist() == [[[0, 1, 2]]]
 
 
 def test_chroma_of_an_odd_crop_is_rounded_outwards() -> None:
@@ -92,8 +98,9 @@ def test_chroma_of_an_odd_crop_is_rounded_outwards() -> None:
     y = np.full((6, 6), 128, np.uint8)
     u, v = noise(3, 3), noise(3, 3, seed=1)
     picture = Picture("I420", 6, 6, (y, u, v), full_range=True)
-    made = reference.prepare(picture, ImageSpec(3, 3, crop_fraction=2 / 3))
+    made = reference.prepare(picture, ImageSpec(5, 5, crop_fraction=2 / 3))
     blue = 128 + 1.772 * (u.astype(float) - 128)
+    blue = blue.repeat(2, axis=0).repeat(2, axis=1)[:5, :5]  # each for 2 x 2 pixels
     assert np.abs(made[..., 2] - np.clip(blue, 0, 255)).max() < 0.51
 
 
