@@ -28,6 +28,7 @@ PEERS = (
     OURS_INT8,
     Peer("TFLite label_image", "litert_label_image", "runtimes", "float.tflite", "fp32"),
     Peer("ONNX Runtime tutorial", "onnxruntime_tutorial", "runtimes", "planes.onnx", "fp32"),
+    Peer("ONNX Runtime tutorial, Pillow", "onnxruntime_pillow", "runtimes", "planes.onnx", "fp32"),
     Peer("MediaPipe, VIDEO", "mediapipe_video", "mediapipe", "mediapipe.tflite", "fp32"),
     Peer("Roboflow pipeline", "roboflow_pipeline", "roboflow", "planes.onnx", "fp32"),
     Peer("OpenCV DNN", "opencv_dnn", "runtimes", "planes.onnx", "fp32"),

@@ -1,8 +1,9 @@
-"""ONNX Runtime: "Raspberry Pi: deploy to an IoT device" of its documentation's tutorials.
+"""ONNX Runtime: "IoT Deployment on Raspberry Pi" of its tutorials, with OpenCV and numpy.
 
-There a camera's frame is resized, made float, normalised with ImageNet's mean and deviation,
-transposed to NCHW and given to `session.run`. Its loop over the three planes in Python is written
-here as one numpy expression, and its Pillow as OpenCV, which are faster: what most copies of it do.
+The page classifies one frame of a camera with MobileNetV2: it writes the frame to a JPEG, opens
+that with Pillow, resizes, normalises plane by plane in a Python loop, and calls `session.run`. This
+is the loop that people make of it, without the file and with the faster packages; the page's own
+preprocessing is in `onnxruntime_pillow.py`.
 MODEL: an ONNX file with a normalised float32 (1, 3, 224, 224) input.
 """
 
