@@ -17,7 +17,7 @@ def bench(
 ) -> None:
     """Measure latency, throughput and memory of bundles, side by side on this machine."""
     from edgekit.cli.show import print_json, print_table
-    from edgekit.device.bench import measure
+    from edgekit.device.measure.bench import measure
 
     results = measure(bundles, runs, warmup, threads)
     if json:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from edgekit.device.compare import Comparison, Row, Share
+    from edgekit.device.measure.compare import Comparison, Row, Share
 
 
 def compare(
@@ -29,7 +29,7 @@ def compare(
     Shares come with their 95 % interval. A bundle that cannot run here is a row that says why.
     """
     from edgekit.cli.show import print_json
-    from edgekit.device.compare import compare
+    from edgekit.device.measure.compare import compare
 
     found = compare(
         bundles, images, labels, runs, warmup, lambda line: print(line, file=sys.stderr)

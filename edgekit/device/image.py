@@ -12,8 +12,8 @@ import numpy as np
 from edgekit.device.copies import UNCOUNTED, Copies
 from edgekit.device.packages import opencv
 from edgekit.device.picture import Picture
-from edgekit.device.placement import Box, Placement, placement
-from edgekit.device.preparer import Preparer
+from edgekit.device.pixels.placement import Box, Placement, placement
+from edgekit.device.pixels.preparer import Preparer
 from edgekit.errors import ImageError, SpecError
 from edgekit.spec import ImageSpec
 
@@ -34,7 +34,7 @@ def prepare(
 
     `bilinear` samples at half-pixel centres without anti-aliasing and repeats the box's edge;
     `area` is the mean over the covered source pixels where neither side grows, else `bilinear`.
-    `device.reference` has them exactly; a CPU's SIMD may round the last bit differently.
+    `pixels.reference` has them exactly; a CPU's SIMD may round the last bit differently.
 
     Args:
         pixels: (H, W, 3) uint8, lent by the camera; only read. Any strides; unusual ones (mirrored,

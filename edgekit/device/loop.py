@@ -17,13 +17,13 @@ from types import TracebackType
 
 from edgekit.bundle import Bundle
 from edgekit.device.answer import Answerer
+from edgekit.device.capture.overlap import Ahead
+from edgekit.device.capture.supply import Supply
 from edgekit.device.copies import Copies
 from edgekit.device.frame import Camera
-from edgekit.device.overlap import Ahead
 from edgekit.device.result import Result
 from edgekit.device.shown import shown
 from edgekit.device.stats import Stats, Summary
-from edgekit.device.supply import Supply
 from edgekit.errors import ImageError
 from edgekit.spec import Session
 

@@ -15,6 +15,7 @@ from types import TracebackType
 
 from edgekit.bundle import Bundle
 from edgekit.device.answer import Answerer
+from edgekit.device.capture.supply import Supply
 from edgekit.device.copies import Copies
 from edgekit.device.frame import Camera, Frame
 from edgekit.device.loop import BROKEN_IN_A_ROW
@@ -22,7 +23,6 @@ from edgekit.device.result import Result
 from edgekit.device.session import open_session
 from edgekit.device.shown import shown
 from edgekit.device.stats import Stats, Summary
-from edgekit.device.supply import Supply
 from edgekit.errors import ImageError
 from edgekit.spec import Session
 

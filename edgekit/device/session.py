@@ -2,7 +2,7 @@
 
 from edgekit import plugins
 from edgekit.bundle import Bundle
-from edgekit.device.cores import pin
+from edgekit.device.capture.cores import pin
 from edgekit.errors import BundleError
 from edgekit.spec import Session, TensorSpec
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from edgekit.device.capture.steady import Steady
 from edgekit.device.copies import KINDS, Copies
 from edgekit.device.frame import Camera, Frame
 from edgekit.device.histogram import Histogram
-from edgekit.device.steady import Steady
 
 Stage: TypeAlias = Literal["capture", "wait", "prepare", "infer", "decode", "output"]
 STAGES: tuple[Stage, ...] = ("capture", "wait", "prepare", "infer", "decode", "output")

@@ -12,13 +12,13 @@ from typing import cast
 from urllib.parse import parse_qsl, unquote
 
 from edgekit import plugins
-from edgekit.device import apart
-from edgekit.device.apart import Apart
+from edgekit.device.capture import apart
+from edgekit.device.capture.apart import Apart
+from edgekit.device.capture.steady import Steady
 from edgekit.device.copies import Copies
 from edgekit.device.frame import Camera
 from edgekit.device.image import SUFFIXES
 from edgekit.device.result import Output
-from edgekit.device.steady import Steady
 from edgekit.errors import (
     ImageError,
     InputError,

@@ -23,10 +23,10 @@ import numpy as np
 import torch
 
 from edgekit import plugins
-from edgekit.device.compare import grid
 from edgekit.device.image import prepare as prepare_pixels
 from edgekit.device.image import read_image
-from edgekit.device.interval import wilson
+from edgekit.device.measure.compare import grid
+from edgekit.device.measure.interval import wilson
 from edgekit.errors import EdgekitError
 from edgekit.lower import calibrate, export
 from edgekit.lower.gate import parity

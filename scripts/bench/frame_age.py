@@ -19,8 +19,8 @@ from typing import Any
 
 import cv2
 
+from edgekit.device.capture.supply import Supply
 from edgekit.device.stats import Stats
-from edgekit.device.supply import Supply
 from edgekit.device.uri import open_camera
 from edgekit.spec import Capture, LoopOptions
 from scripts.bench._common import CAMERA, heading, under_virtual_camera

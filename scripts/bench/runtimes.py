@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from edgekit import plugins
-from edgekit.device.compare import grid
+from edgekit.device.measure.compare import grid
 from edgekit.errors import EdgekitError
 from edgekit.lower.build import read_images
 from edgekit.lower.calibrate import Images

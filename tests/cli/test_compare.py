@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgekit.bundle import read, seal
-from edgekit.device.compare import grid
+from edgekit.device.measure.compare import grid
 
 Edgekit = Callable[..., Any]
 QUICK = ("--runs", 5, "--warmup", 1)

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edgekit.device import reference as device_reference
 from edgekit.device.copies import Copies
 from edgekit.device.image import (
     Order,
@@ -23,6 +22,7 @@ from edgekit.device.image import (
     read_image,
 )
 from edgekit.device.picture import Picture, PixelFormat, layout
+from edgekit.device.pixels import reference as device_reference
 from edgekit.errors import ImageError, MissingPackage, SpecError
 from edgekit.spec import ImageSpec
 

@@ -102,7 +102,7 @@ def test_on_one_core_a_file_is_read_between_the_inferences(
     bundle: Bundle, session: Session, monkeypatch: pytest.MonkeyPatch,
     kind: Kind, alone: bool, here: bool,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("edgekit.device.supply.alone", lambda: alone)
+    monkeypatch.setattr("edgekit.device.capture.supply.alone", lambda: alone)
     threads: list[threading.Thread] = []
     camera = Script(kind, lambda: threads.append(threading.current_thread()))
     with Loop(bundle, session, camera) as loop:

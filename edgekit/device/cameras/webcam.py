@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.device.capture.slots import Slots
 from edgekit.device.copies import Copies
 from edgekit.device.frame import Camera, Frame, Kind
 from edgekit.device.missing import Missing, package
 from edgekit.device.packages import opencv
 from edgekit.device.picture import bgr
-from edgekit.device.slots import Slots
 from edgekit.device.uri import Uri, number
 from edgekit.errors import SourceUnavailable
 

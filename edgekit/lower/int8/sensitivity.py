@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 
-from edgekit.device import labelled
 from edgekit.device.golden import difference
 from edgekit.device.image import read_image
+from edgekit.device.measure import labelled
 from edgekit.errors import CheckFailed, InputError
 from edgekit.lower.calibrate import to_input
 from edgekit.lower.forms.integer import CONVOLUTIONS

@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from edgekit.device.describe import placement_lines
-from edgekit.device.interval import wilson
+from edgekit.device.measure.interval import wilson
 from edgekit.lower.gate.taps import LayerSnr
 from edgekit.lower.report.data import Explained, Measured, as_json, gather
 from edgekit.lower.report.fusion import fusion_lines

@@ -18,7 +18,7 @@ from edgekit.cost.layers import Cost, cost
 from edgekit.cost.memory import Peak, peak_activations
 from edgekit.device.describe import placement_lines
 from edgekit.device.golden import run_input
-from edgekit.device.interval import wilson
+from edgekit.device.measure.interval import wilson
 from edgekit.errors import CheckFailed, MissingPackage, SpecError, UnknownName
 from edgekit.lower.gate.taps import LayerSnr
 from edgekit.lower.network import Network, folded

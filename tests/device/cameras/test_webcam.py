@@ -11,8 +11,8 @@ import pytest
 
 from edgekit import plugins
 from edgekit.device.cameras import v4l2
+from edgekit.device.capture.slots import ALIVE
 from edgekit.device.frame import Camera
-from edgekit.device.slots import ALIVE
 from edgekit.device.uri import parse_source
 from edgekit.errors import SourceUnavailable, SpecError
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.device.labelled import find
+from edgekit.device.measure.labelled import find
 from edgekit.errors import ImageError, InputError
 
 NAMES = ("red", "green", "blue")

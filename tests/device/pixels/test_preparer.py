@@ -15,12 +15,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from edgekit.device import reference
 from edgekit.device.copies import Copies
-from edgekit.device.jpeg import Decoder, reduction
 from edgekit.device.picture import Matrix, Picture, PixelFormat, bgr, layout, rgb
-from edgekit.device.placement import placement
-from edgekit.device.preparer import Preparer
+from edgekit.device.pixels import reference
+from edgekit.device.pixels.jpeg import Decoder, reduction
+from edgekit.device.pixels.placement import placement
+from edgekit.device.pixels.preparer import Preparer
 from edgekit.errors import ImageError, SpecError
 from edgekit.spec import ImageSpec
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from edgekit.device.capture.steady import LIMIT, Steady
 from edgekit.device.copies import Copies
 from edgekit.device.frame import Frame, Kind, nothing
 from edgekit.device.picture import rgb
-from edgekit.device.steady import LIMIT, Steady
 from edgekit.errors import EdgekitError, SourceUnavailable
 
 PICTURE = rgb(np.zeros((1, 1, 3), np.uint8))
@@ -97,7 +97,7 @@ def test_but_not_for_ever() -> None:
 
 
 def test_five_restarts_a_minute_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgekit.device.steady._BACKOFF_S", (0.0,) * LIMIT)
+    monkeypatch.setattr("edgekit.device.capture.steady._BACKOFF_S", (0.0,) * LIMIT)
     lives = Lives(*[1] * 20)
     camera = Steady(lives, say=lambda line: None)
     take(camera, 1 + LIMIT)
@@ -108,8 +108,8 @@ def test_five_restarts_a_minute_and_no_more(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_after_a_minute_it_counts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgekit.device.steady._BACKOFF_S", (0.0,) * LIMIT)
-    monkeypatch.setattr("edgekit.device.steady.MINUTE_S", 0.0)
+    monkeypatch.setattr("edgekit.device.capture.steady._BACKOFF_S", (0.0,) * LIMIT)
+    monkeypatch.setattr("edgekit.device.capture.steady.MINUTE_S", 0.0)
     camera = Steady(Lives(*[1] * 20), say=lambda line: None)
     take(camera, 20)
     assert camera.restarts == 19

@@ -7,9 +7,9 @@ from queue import SimpleQueue
 import numpy as np
 
 from edgekit.device.answer import Answerer
-from edgekit.device.cores import pin
+from edgekit.device.capture.cores import pin
+from edgekit.device.capture.supply import Supply
 from edgekit.device.frame import Frame
-from edgekit.device.supply import Supply
 from edgekit.errors import ImageError
 
 _BUFFERS = 2

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgekit.device.jpeg import Decoder, reduction
-from edgekit.device.placement import Box
+from edgekit.device.pixels.jpeg import Decoder, reduction
+from edgekit.device.pixels.placement import Box
 from edgekit.errors import ImageError
 
 WIDTH, HEIGHT = 61, 45

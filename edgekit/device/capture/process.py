@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.device import apart
+from edgekit.device.capture import apart
+from edgekit.device.capture.slots import Latest
 from edgekit.device.copies import Kind
 from edgekit.device.frame import Camera, Frame, Shareable
 from edgekit.device.picture import Layout, Picture, layout
-from edgekit.device.slots import Latest
 from edgekit.device.uri import open_raw
 from edgekit.errors import EdgekitError, SourceUnavailable
 

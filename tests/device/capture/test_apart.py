@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from edgekit.bundle import Bundle
-from edgekit.device import apart
-from edgekit.device.apart import Apart
+from edgekit.device.capture import apart
+from edgekit.device.capture.apart import Apart
+from edgekit.device.capture.steady import Steady
 from edgekit.device.image import full_bgr
 from edgekit.device.loop import Loop
 from edgekit.device.session import open_session
-from edgekit.device.steady import Steady
 from edgekit.device.uri import open_camera, open_raw
 from edgekit.errors import ImageError, SourceUnavailable, SpecError, UnknownName
 from edgekit.spec import LoopOptions
@@ -120,7 +120,7 @@ def test_an_error_of_the_camera_comes_over() -> None:
 
 def test_it_ends_when_its_owner_is_killed() -> None:
     program = (
-        "import os; from edgekit.device.apart import Apart; "
+        "import os; from edgekit.device.capture.apart import Apart; "
         f"camera = Apart('{LIVE}'); camera.read().release(); "
         "print(camera._process.pid, flush=True); os.kill(os.getpid(), 9)"
     )

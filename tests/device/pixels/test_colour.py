@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from edgekit.device.colour import ONE, grey_levels, grey_to_rgb, to_rgb
 from edgekit.device.picture import Matrix
+from edgekit.device.pixels.colour import ONE, grey_levels, grey_to_rgb, to_rgb
 
 
 def apply(matrix: Matrix, full_range: bool, y: int, u: int, v: int) -> list[int]:

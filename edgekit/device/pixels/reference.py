@@ -9,10 +9,10 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from edgekit.device import colour
 from edgekit.device.picture import Picture
-from edgekit.device.placement import Box, placement
-from edgekit.device.planes import check
+from edgekit.device.pixels import colour
+from edgekit.device.pixels.placement import Box, placement
+from edgekit.device.pixels.planes import check
 from edgekit.errors import SpecError
 from edgekit.spec import ImageSpec
 

@@ -6,12 +6,12 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from edgekit.device import reference
 from edgekit.device.copies import Copies
-from edgekit.device.exact import Exact
 from edgekit.device.packages import opencv
-from edgekit.device.placement import Box
-from edgekit.device.planes import addressable
+from edgekit.device.pixels import reference
+from edgekit.device.pixels.exact import Exact
+from edgekit.device.pixels.placement import Box
+from edgekit.device.pixels.planes import addressable
 
 Interpolation: TypeAlias = Literal["bilinear", "area"]
 Way: TypeAlias = Literal["plain", "scaled", "numpy"]

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from edgekit import bundle
-from edgekit.device import bench, labelled
 from edgekit.device.describe import model_bytes
-from edgekit.device.interval import wilson
-from edgekit.device.labelled import Labelled
-from edgekit.device.worker import Loaded, Worker
+from edgekit.device.measure import bench, labelled
+from edgekit.device.measure.interval import wilson
+from edgekit.device.measure.labelled import Labelled
+from edgekit.device.measure.worker import Loaded, Worker
 from edgekit.errors import EdgekitError, InputError, MissingPackage
 
 LEVELS = 256

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.device.placement import Box, placement
+from edgekit.device.pixels.placement import Box, placement
 from edgekit.spec import ImageSpec
 
 sides = st.integers(1, 300)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgekit.device.picture import FORMATS, Picture, PixelFormat, layout
-from edgekit.device.planes import addressable, check
+from edgekit.device.pixels.planes import addressable, check
 from edgekit.errors import SpecError
 
 

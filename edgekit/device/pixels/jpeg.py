@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from edgekit.device.packages import simplejpeg
-from edgekit.device.placement import Box
+from edgekit.device.pixels.placement import Box
 from edgekit.errors import ImageError
 
 HARMLESS = re.compile(r"Corrupt JPEG data: ([1-8]) extraneous bytes before marker 0xd9")

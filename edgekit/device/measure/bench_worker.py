@@ -1,4 +1,4 @@
-"""The process that `edgekit.device.worker` starts for a bundle: JSON lines in, JSON lines out."""
+"""The process that `worker` starts for a bundle: JSON lines in, JSON lines out."""
 
 import json
 import os

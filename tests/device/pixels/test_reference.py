@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgekit.device import reference
 from edgekit.device.picture import Picture, bgr, layout, rgb
+from edgekit.device.pixels import reference
 from edgekit.errors import SpecError
 from edgekit.spec import ImageSpec
 

@@ -9,13 +9,13 @@ import threading
 import time
 from collections.abc import Sequence
 
-from edgekit.device.apart import Apart
-from edgekit.device.cores import alone, pin
+from edgekit.device.capture.apart import Apart
+from edgekit.device.capture.cores import alone, pin
+from edgekit.device.capture.slots import Direct, Every, Latest
+from edgekit.device.capture.steady import Steady
 from edgekit.device.frame import Camera, Frame
 from edgekit.device.packages import opencv
-from edgekit.device.slots import Direct, Every, Latest
 from edgekit.device.stats import Stats
-from edgekit.device.steady import Steady
 
 _JOIN_S = 1.2
 """For a reader to end: in all, a program must be gone within two seconds of being told."""

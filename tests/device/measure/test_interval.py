@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.device.interval import wilson
+from edgekit.device.measure.interval import wilson
 
 
 @pytest.mark.parametrize(

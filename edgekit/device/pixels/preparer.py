@@ -10,13 +10,13 @@ from typing import TypeAlias
 
 import numpy as np
 
-from edgekit.device import colour, jpeg
 from edgekit.device.copies import UNCOUNTED, Copies
 from edgekit.device.packages import opencv
 from edgekit.device.picture import Picture
-from edgekit.device.placement import Box, Placement, placement
-from edgekit.device.planes import check
-from edgekit.device.resizing import Interpolation, Resizer
+from edgekit.device.pixels import colour, jpeg
+from edgekit.device.pixels.placement import Box, Placement, placement
+from edgekit.device.pixels.planes import check
+from edgekit.device.pixels.resizing import Interpolation, Resizer
 from edgekit.errors import SpecError
 from edgekit.spec import ImageSpec
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from edgekit.device.reference import positions, weights
+from edgekit.device.pixels.reference import positions, weights
 
 
 class Exact:

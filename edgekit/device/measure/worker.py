@@ -15,7 +15,7 @@ from edgekit.errors import EdgekitError
 
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from edgekit.device.bench_worker import serve; serve()"
+    "from edgekit.device.measure.bench_worker import serve; serve()"
 )
 
 

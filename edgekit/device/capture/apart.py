@@ -1,4 +1,4 @@
-"""Capture in a process of its own: this side of it. The other side is `capture.py`.
+"""Capture in a process of its own: this side of it. The other side is `process.py`.
 
 A runtime that holds Python's lock while it infers cannot starve it, and a driver that hangs takes
 nobody with it: the process is killed and another one started. No frame is copied on the way where
@@ -23,9 +23,9 @@ from collections.abc import Sequence
 from functools import partial
 
 from edgekit import errors
+from edgekit.device.capture.cores import pin
 from edgekit.device.copies import Copies
 from edgekit.device.copies import Kind as CopyKind
-from edgekit.device.cores import pin
 from edgekit.device.frame import Frame, Kind
 from edgekit.device.picture import Layout, Picture
 from edgekit.errors import EdgekitError, SourceUnavailable
@@ -41,7 +41,7 @@ counted bytes are), `X` (an error), each with JSON, and `E` (the end)."""
 
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from edgekit.device.capture import serve; serve(int(sys.argv[2]), sys.argv[3])"
+    "from edgekit.device.capture.process import serve; serve(int(sys.argv[2]), sys.argv[3])"
 )
 _START_S = 20.0
 """For a slow board to start Python and open the camera; the camera's own deadlines are shorter."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekit.device.worker import Loaded, Worker
+from edgekit.device.measure.worker import Loaded, Worker
 
 CHUNK = 10
 """Timed runs before another bundle has its turn."""

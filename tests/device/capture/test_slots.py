@@ -3,9 +3,9 @@ import threading
 import numpy as np
 import pytest
 
+from edgekit.device.capture.slots import AHEAD, ALIVE, Every, Latest, Slots
 from edgekit.device.frame import Frame
 from edgekit.device.picture import rgb
-from edgekit.device.slots import AHEAD, ALIVE, Every, Latest, Slots
 from edgekit.errors import SourceUnavailable
 
 PIXELS = np.zeros((1, 1, 3), np.uint8)

@@ -1,0 +1,1 @@
+"""How fast and how right a bundle is: `edgekit bench` and `edgekit compare`."""

@@ -1,0 +1,1 @@
+"""From the camera's planes to the model's input: the image contract, defined and carried out."""
