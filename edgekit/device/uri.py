@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote
 
 from edgekit import plugins
 from edgekit.device.capture import apart
-from edgekit.device.capture.apart import Apart
+from edgekit.device.capture.apart import Opener
 from edgekit.device.capture.steady import Steady
 from edgekit.device.copies import Copies
 from edgekit.device.frame import Camera
@@ -145,17 +145,17 @@ def open_camera(text: str, options: LoopOptions = USUAL_LOOP) -> Camera:
         SourceUnavailable: a camera that is not there, is busy, or may not be opened.
         MissingPackage: a package that this source needs.
     """
-    known = text
+    known, apart_from_us = text, Opener(options.capture_cores)
 
     def opened() -> Camera:
         nonlocal known
         alone = _wants_process(parse_source(known), options.capture)
-        camera = Apart(known, options.capture_cores) if alone else open_raw(known)
+        camera: Camera = apart_from_us(known) if alone else open_raw(known)
         known = getattr(camera, "again", known)  # a camera may come back under another number
         return camera
 
     camera = opened()
-    return Steady(opened, camera) if camera.kind == "live" else camera
+    return Steady(opened, camera, done=apart_from_us.close) if camera.kind == "live" else camera
 
 
 def _wants_process(uri: Uri, capture: Capture) -> bool:

@@ -36,12 +36,13 @@ FRAME = struct.Struct(f"<cxHIQqdq{REASONS}q")
 ASK = struct.Struct("<cxH")
 """`W` (a frame is wanted) or `R` (released) and the slot."""
 LONGEST = 16_384
-"""Of a message: the hello is the longest. Besides `F` there are `H` (the hello), `K` (what the
-counted bytes are), `X` (an error), each with JSON, and `E` (the end)."""
+"""Of a message: the hello is the longest. To the process, besides `ASK`, goes `O` with the source;
+from it, besides `F`, `H` (the hello), `K` (what the counted bytes are), `X` (an error), each with
+JSON, and `E` (the end)."""
 
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from edgekit.device.capture.process import serve; serve(int(sys.argv[2]), sys.argv[3])"
+    "from edgekit.device.capture.process import serve; serve(int(sys.argv[2]))"
 )
 _START_S = 20.0
 """For a slow board to start Python and open the camera; the camera's own deadlines are shorter."""
@@ -54,45 +55,122 @@ def possible() -> bool:
     return sys.platform == "linux"
 
 
+class Standby:
+    """A process that has imported all that it needs and waits to be told its source."""
+
+    def __init__(self, cores: Sequence[int] = ()) -> None:
+        """Start it; it is ready some tenths of a second later, on a small board a second.
+
+        Args:
+            cores: on which it may run; empty: on all.
+        """
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # stdout is for answers
+                start_new_session=True,  # Ctrl-C is for us, who then end it
+            )
+        pin(cores, self.process.pid)
+
+    def close(self) -> None:
+        """End it, also when it is stopped or hangs in a driver."""
+        self.socket.close()
+        self.process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(1)
+
+
+class Opener:
+    """Opens a camera apart, and again after it failed, by a process that stands by if there is one.
+
+    A camera that has been silent for half its deadline has one started; and the process that could
+    not open a camera stays to try again.
+    """
+
+    def __init__(self, cores: Sequence[int] = ()) -> None:
+        """Keep the cores on which capture may run; empty: all."""
+        self._cores = cores
+        self._standby: Standby | None = None
+        self._last: Apart | None = None
+
+    def __call__(self, text: str) -> "Apart":
+        """Open the source `text`.
+
+        Raises:
+            EdgekitError: as opening it raises it in the other process.
+            SourceUnavailable: that process died or does not answer.
+        """
+        again = self._last is not None
+        standby, self._standby = self._taken() or Standby(self._cores), None
+        try:
+            self._last = Apart(text, standby, self._cores)
+        except _NotOpened as refused:
+            if again:
+                self._standby = standby
+            else:
+                standby.close()
+            raise refused.why from None
+        return self._last
+
+    def close(self) -> None:
+        """End what stands by; closing again does nothing."""
+        standby, self._standby = self._taken(), None
+        if standby is not None:
+            standby.close()
+
+    def _taken(self) -> Standby | None:
+        """What the camera before has left, or the last attempt."""
+        if self._standby is None and self._last is not None:
+            self._standby, self._last.standby = self._last.standby, None
+        return self._standby
+
+
+class _NotOpened(Exception):
+    """The other process could not open the camera, and can be asked again."""
+
+    def __init__(self, why: EdgekitError) -> None:
+        super().__init__(str(why))
+        self.why = why
+
+
 class Apart:
     """A live camera that another process reads. One thread reads here."""
 
     kind: Kind = "live"
 
-    def __init__(self, text: str, cores: Sequence[int] = ()) -> None:
-        """Start the process and wait until it has opened the camera.
+    def __init__(self, text: str, process: Standby, cores: Sequence[int] = ()) -> None:
+        """Tell the process to open the camera, and wait until it has.
 
         Args:
             text: the source, as `open_camera` takes it.
-            cores: on which the process may run; empty: on all.
+            process: it belongs to this camera from now on.
+            cores: on which one that stands by for it may run; empty: on all.
 
         Raises:
-            EdgekitError: as opening the camera raises it there.
-            SourceUnavailable: the process died or does not answer.
+            EdgekitError: as `Opener` raises it.
         """
         self.copies = Copies()
         self.read_ns = 0
         """How long the last frame's reading took over there."""
-        self._text, self._maps, self._closed = text, list[mmap.mmap](), False
+        self.standby: Standby | None = None
+        """What may take over; whoever takes it sees to its end."""
+        self._text, self._cores, self._other = text, cores, process
+        self._maps, self._closed = list[mmap.mmap](), False
         self._pictures: list[Picture] = []
         self._keys: list[tuple[CopyKind, str]] = []
         self._counted = [0] * REASONS
         self._message = bytearray(LONGEST)
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket, self._process = process.socket, process.process
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
         try:
-            with theirs:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), str(theirs.fileno()),
-                     text],
-                    pass_fds=(theirs.fileno(),),
-                    stdin=subprocess.DEVNULL,
-                    stdout=2,  # stdout is for answers
-                    start_new_session=True,  # Ctrl-C is for us, who then end it
-                )  # fmt: skip
-            self._poll = select.poll()
-            self._poll.register(self._socket, select.POLLIN)
-            pin(cores, self._process.pid)
+            self._tell(b"O" + text.encode())
             self._greet()
+        except _NotOpened:
+            raise
         except BaseException:
             self.close()
             raise
@@ -108,6 +186,9 @@ class Apart:
             size = self._receive(self.deadline_s + _SLACK_S)
             kind = self._message[:1]
             if kind == b"F":
+                if self.standby is not None:  # not needed after all
+                    self.standby.close()
+                    self.standby = None
                 return self._frame()
             if kind == b"E":
                 return None
@@ -122,11 +203,7 @@ class Apart:
         if self._closed:
             return
         self._closed = True
-        self._socket.close()
-        if hasattr(self, "_process"):
-            self._process.kill()  # also when it is stopped or hangs in a driver
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(1)
+        self._other.close()
         # A mapping holds the device open: while one is left, a driver lets nobody else stream.
         self._pictures.clear()
         self._maps.clear()
@@ -139,7 +216,7 @@ class Apart:
             raise SourceUnavailable(self._died())
         news = json.loads(hello[1:])
         if hello[:1] == b"X":
-            raise _error(news)
+            raise _NotOpened(_error(news))
         self.deadline_s = float(news["deadline_s"])
         self.again = str(news["again"])
         """The source by which the same camera is found later, under another number, too."""
@@ -182,12 +259,18 @@ class Apart:
                 self._send(b"R", slot)
 
     def _send(self, what: bytes, slot: int) -> None:
+        self._tell(ASK.pack(what, slot))
+
+    def _tell(self, message: bytes) -> None:
         try:
-            self._socket.send(ASK.pack(what, slot))
+            self._socket.send(message)
         except OSError as error:
             raise SourceUnavailable(self._died()) from error
 
     def _receive(self, deadline_s: float) -> int:
+        if self.standby is None and not self._poll.poll(deadline_s / 2 * 1e3):
+            self.standby = Standby(self._cores)
+            deadline_s /= 2
         self._wait(deadline_s)
         try:
             size = self._socket.recv_into(self._message)

@@ -20,6 +20,7 @@ from edgekit.device.capture.slots import Latest
 from edgekit.device.copies import Kind
 from edgekit.device.frame import Camera, Frame, Shareable
 from edgekit.device.picture import Layout, Picture, layout
+from edgekit.device.shown import shown
 from edgekit.device.uri import open_raw
 from edgekit.errors import EdgekitError, SourceUnavailable
 
@@ -27,27 +28,43 @@ _SLOTS = 3
 """Of memory for copies: one in use, one that is written, one to spare."""
 
 
-def serve(descriptor: int, text: str) -> None:
-    """Read the source `text` for whoever holds the other end of the socket; never returns."""
+def serve(descriptor: int) -> None:
+    """Read a source for whoever holds the other end of the socket, and says which; never returns.
+
+    A source that cannot be opened is told, and the next message may name it again.
+    """
     connection = socket.socket(fileno=descriptor)
     with suppress(OSError, KeyboardInterrupt):  # the other side is gone
-        try:
-            camera = open_raw(text)
+        while message := connection.recv(apart.LONGEST):
+            text = message[1:].decode()
             try:
-                _Server(connection, camera, text).run()
-            except EdgekitError:
-                # The other side may hold a frame, whose mapping keeps the device open: only this
-                # makes the driver let another one stream.
-                camera.close()
-                raise
-        except EdgekitError as error:
-            connection.send(_as_json(error))
-        except BaseException as error:
-            # Not ours, so a fault of a library: say it as a camera that is gone.
-            failure = SourceUnavailable(f"reading {text} failed: {type(error).__name__}: {error}")
-            connection.send(_as_json(failure))
-            raise
+                camera = open_raw(text)
+            except EdgekitError as error:
+                connection.send(_as_json(error))
+            except Exception as error:
+                connection.send(_as_json(_failure(text, error)))
+            else:
+                _read(connection, camera, text)
+                break
     os._exit(0)  # at once, whatever hangs in a driver; the system frees the camera
+
+
+def _read(connection: socket.socket, camera: Camera, text: str) -> None:
+    try:
+        _Server(connection, camera, text).run()
+    except OSError:
+        raise
+    except Exception as error:
+        # The other side may hold a frame, whose mapping keeps the device open: only this makes the
+        # driver let another one stream.
+        camera.close()
+        known = error if isinstance(error, EdgekitError) else _failure(text, error)
+        connection.send(_as_json(known))
+
+
+def _failure(text: str, error: Exception) -> SourceUnavailable:
+    """What is not ours is a fault of a library: a camera that is gone."""
+    return SourceUnavailable(f"reading {shown(text)} failed: {type(error).__name__}: {error}")
 
 
 class _Server:

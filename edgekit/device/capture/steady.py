@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from edgekit.device.copies import Copies
-from edgekit.device.frame import Camera, Frame, Kind
+from edgekit.device.frame import Camera, Frame, Kind, nothing
 from edgekit.errors import SourceUnavailable
 
 LIMIT = 5
@@ -34,6 +34,7 @@ class Steady:
         camera: Camera | None = None,
         say: Callable[[str], None] | None = None,
         patience_s: float = PATIENCE_S,
+        done: Callable[[], None] = nothing,
     ) -> None:
         """Open the camera.
 
@@ -42,12 +43,14 @@ class Steady:
             camera: if it is open already.
             say: told of each failure, a sentence; without it they go to stderr.
             patience_s: how long a camera that is gone is waited for.
+            done: called when this camera is closed.
 
         Raises:
             EdgekitError: as `open_camera` raises it the first time.
         """
         self._open, self._say, self._patience_s = open_camera, say or _to_stderr, patience_s
         self._camera = camera or open_camera()
+        self._done = done
         self._stopped = threading.Event()
         self._reading = False
         self._restarted: deque[float] = deque()
@@ -106,6 +109,7 @@ class Steady:
         self.stop()
         if not self._reading:
             self._camera.close()
+            self._done()
 
     def _numbered(self, frame: Frame) -> Frame:
         if self._fresh:

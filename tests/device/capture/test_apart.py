@@ -12,7 +12,7 @@ import pytest
 
 from edgekit.bundle import Bundle
 from edgekit.device.capture import apart
-from edgekit.device.capture.apart import Apart
+from edgekit.device.capture.apart import Apart, Opener
 from edgekit.device.capture.steady import Steady
 from edgekit.device.image import full_bgr
 from edgekit.device.loop import Loop
@@ -33,7 +33,7 @@ def test_its_frames_are_those_of_the_camera(of: str) -> None:
     with closing(open_raw(source)) as here:
         frames = iter(here.read, None)
         expected = {frame.sequence: full_bgr(frame.picture) for frame in frames}
-    with closing(Apart(source)) as there:
+    with closing(Opener()(source)) as there:
         seen = 0
         for frame in iter(there.read, None):
             with frame:
@@ -46,7 +46,7 @@ def test_its_frames_are_those_of_the_camera(of: str) -> None:
 
 
 def test_the_newest_frame_is_given() -> None:
-    with closing(Apart("synthetic://64x48@100")) as camera:
+    with closing(Opener()("synthetic://64x48@100")) as camera:
         first = camera.read()
         assert first is not None
         first.release()
@@ -58,7 +58,7 @@ def test_the_newest_frame_is_given() -> None:
 
 
 def test_memory_is_read_only_and_outlives_the_camera() -> None:
-    with closing(Apart(LIVE)) as camera:
+    with closing(Opener()(LIVE)) as camera:
         frame = camera.read()
     assert frame is not None
     (plane,) = frame.picture.planes
@@ -80,7 +80,7 @@ def test_errors_of_opening_are_those_of_the_camera(
     source: str, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        Apart(source)
+        Opener()(source)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
@@ -106,13 +106,46 @@ def test_a_process_that_dies_or_stops_is_replaced(
     assert "starting it again" in capfd.readouterr().err
 
 
-def test_an_error_of_the_camera_comes_over() -> None:
-    def use_all(camera: Apart) -> None:
-        while (frame := camera.read()) is not None:
-            frame.release()
+def use_all(camera: Apart) -> None:
+    while (frame := camera.read()) is not None:
+        frame.release()
 
+
+def test_a_silent_camera_has_another_process_stand_by() -> None:
+    opener = Opener()
+    with closing(opener(f"{LIVE}?fault=stall:3&deadline=2")) as camera:
+        for _ in range(2):
+            frame = camera.read()
+            assert frame is not None
+            frame.release()
+        with pytest.raises(SourceUnavailable):
+            use_all(camera)
+        standby = camera.standby
+        assert standby is not None
+        assert standby.process.poll() is None
+    with closing(opener(LIVE)) as camera:
+        assert camera._process is standby.process
+        assert opener._standby is None
+    opener.close()
+
+
+def test_the_process_that_could_not_open_a_camera_tries_again() -> None:
+    opener = Opener()
+    opener(LIVE).close()
+    tried = []
+    for _ in range(2):
+        with pytest.raises(ImageError, match=r"no file or folder"):
+            opener("nothing.png")
+        assert opener._standby is not None
+        tried.append(opener._standby.process)
+    with closing(opener(LIVE)) as camera:
+        assert tried == [camera._process] * 2
+    opener.close()
+
+
+def test_an_error_of_the_camera_comes_over() -> None:
     with (
-        closing(Apart(f"{LIVE}?fault=unplug:20")) as camera,
+        closing(Opener()(f"{LIVE}?fault=unplug:20")) as camera,
         pytest.raises(SourceUnavailable, match="unplugged before frame 20"),
     ):
         use_all(camera)
@@ -120,8 +153,8 @@ def test_an_error_of_the_camera_comes_over() -> None:
 
 def test_it_ends_when_its_owner_is_killed() -> None:
     program = (
-        "import os; from edgekit.device.capture.apart import Apart; "
-        f"camera = Apart('{LIVE}'); camera.read().release(); "
+        "import os; from edgekit.device.capture.apart import Opener; "
+        f"camera = Opener()('{LIVE}'); camera.read().release(); "
         "print(camera._process.pid, flush=True); os.kill(os.getpid(), 9)"
     )
     owner = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
