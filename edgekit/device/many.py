@@ -60,8 +60,10 @@ class Many:
         self._bundles, self._top, self._limit = bundles, top, limit
         self._models = told_apart([bundle.manifest.name for bundle in bundles])
         called = told_apart([shown(s) for s in sources] or [str(n) for n in range(len(cameras))])
+        ahead = len(cameras) <= self._at_once < room  # a core is left to decode on
         self._lanes = [
-            _Lane(camera, name, bundles) for camera, name in zip(cameras, called, strict=True)
+            _Lane(camera, name, bundles, ahead)
+            for camera, name in zip(cameras, called, strict=True)
         ]
         self.names = tuple((name, model) for name in called for model in self._models)
         self.still = all(camera.kind == "stills" for camera in cameras)
@@ -115,7 +117,7 @@ class Many:
                 continue
             with answers.frame:
                 yield from answers.results
-            answers.lane.taken.release()
+            answers.lane.taken.put(None)
             frames += 1
             if frames == self._limit:
                 return
@@ -136,7 +138,7 @@ class Many:
         try:
             while not self._stopped and (found := self._next(lane)) is not None:
                 self._answers.put(found)
-                lane.taken.acquire()
+                lane.taken.get()
         except BaseException as failure:  # raised again in the main thread
             error = failure
         self._answers.put(_Answers(lane, None, (), error))
@@ -169,7 +171,7 @@ class Many:
         self._stopped = True
         for lane in self._lanes:
             lane.supply.stop()
-            lane.taken.release()
+            lane.taken.put(None)
         self._seats.put(None)
         for lane in self._lanes:
             if lane.thread is not None:
@@ -190,14 +192,14 @@ def told_apart(names: Sequence[str]) -> tuple[str, ...]:
 class _Lane:
     """One camera: its supply, what its frames cost per model, and whether its last was taken."""
 
-    def __init__(self, camera: Camera, source: str, bundles: Sequence[Bundle]) -> None:
+    def __init__(self, camera: Camera, source: str, bundles: Sequence[Bundle], ahead: bool) -> None:
         self.source = source
         self.stats = [Stats() for _ in bundles]
         cores = bundles[0].manifest.loop.capture_cores
-        self.supply = Supply(camera, self.stats[0], cores)
+        self.supply = Supply(camera, self.stats[0], cores, ahead=ahead)
         for stats in self.stats[1:]:
             self.supply.tell(stats)
-        self.taken = threading.Semaphore(0)
+        self.taken: SimpleQueue[None] = SimpleQueue()
         self.thread: threading.Thread | None = None
 
 

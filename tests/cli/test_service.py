@@ -1,3 +1,4 @@
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +14,10 @@ def test_service_prints_a_unit(edgekit: Edgekit, running: Path, tmp_path: Path) 
                   "-o", "http://127.0.0.1:8080", "--top", "5", "--stats")  # fmt: skip
     assert (end.code, end.err) == (0, "")
     (start,) = (line for line in end.out.splitlines() if line.startswith("ExecStart="))
-    assert start.startswith(f"ExecStart={Path(sys.executable).parent}/")
-    assert start.endswith(
-        f"run {running} synthetic://64x48@30 -o http://127.0.0.1:8080 --top 5 --stats"
-    )
+    program, *arguments = shlex.split(start.removeprefix("ExecStart="))  # paths may have spaces
+    assert Path(program).parent == Path(sys.executable).parent
+    ending = f"run {running} synthetic://64x48@30 -o http://127.0.0.1:8080 --top 5 --stats"
+    assert " ".join(arguments).endswith(ending)
     assert "User=pi" in end.out.splitlines()
 
 

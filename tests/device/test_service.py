@@ -22,9 +22,10 @@ def lines(text: str) -> list[str]:
 
 def test_a_unit() -> None:
     text = unit(PLAIN, "pi")
+    python = f'"{sys.executable}"' if " " in sys.executable else sys.executable
     for wanted in (
         "Type=notify",
-        f"ExecStart={sys.executable} -m edgekit.cli.main run /b/door v4l2:///dev/video0",
+        f"ExecStart={python} -m edgekit.cli.main run /b/door v4l2:///dev/video0",
         "User=pi",
         "SupplementaryGroups=video",
         "WatchdogSec=60",

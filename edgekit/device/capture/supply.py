@@ -24,13 +24,17 @@ _JOIN_S = 1.2
 class Supply:
     """The frames of one camera, taken one by one. Use `start` and `stop`."""
 
-    def __init__(self, camera: Camera, stats: Stats, cores: Sequence[int] = ()) -> None:
+    def __init__(
+        self, camera: Camera, stats: Stats, cores: Sequence[int] = (), *, ahead: bool = True
+    ) -> None:
         """Keep the camera.
 
         Args:
             camera: open; only this supply reads it.
             stats: counts how long frames take to come.
             cores: on which the capturing thread may run; empty: on all.
+            ahead: decode the next frames of a file while one is answered; not, where other work
+                keeps the cores busy meanwhile.
         """
         self.camera = camera
         self._cores = cores
@@ -38,7 +42,7 @@ class Supply:
         self._thread: threading.Thread | None = None
         self._handover: Latest | Every | Direct
         apart = isinstance(camera, Steady) and isinstance(camera.camera, Apart)
-        if apart or (camera.kind != "live" and alone()):
+        if apart or (camera.kind != "live" and (alone() or not ahead)):
             self._handover = Direct(camera)
         else:
             self._handover = Latest() if camera.kind == "live" else Every()
