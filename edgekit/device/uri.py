@@ -19,6 +19,7 @@ from edgekit.device.copies import Copies
 from edgekit.device.frame import Camera
 from edgekit.device.image import SUFFIXES
 from edgekit.device.result import Output
+from edgekit.device.shown import shown
 from edgekit.errors import (
     ImageError,
     InputError,
@@ -83,7 +84,8 @@ def number(uri: Uri, name: str, text: str, lowest: float, highest: float) -> flo
         value = float("nan")
     if not lowest <= value <= highest:
         raise SpecError(
-            f"{name} of '{uri.text}' must be a number from {lowest:g} to {highest:g}, got '{text}'"
+            f"{name} of '{shown(uri.text)}' must be a number from {lowest:g} to {highest:g}, "
+            f"got '{text}'"
         )
     return value
 
@@ -125,7 +127,7 @@ def parse_output(text: str) -> Uri:
         return uri
     if Path(uri.place).suffix.lower() not in VIDEO_SUFFIXES:
         raise StorageError(
-            f"cannot write '{text}': an output is a file that ends in "
+            f"cannot write '{shown(text)}': an output is a file that ends in "
             f"{', '.join(sorted(VIDEO_SUFFIXES))}, "
             f"or one of {', '.join(name + '://' for name in plugins.outputs())}"
         )
@@ -207,5 +209,5 @@ def _parse(text: str) -> Uri:
     place, _, query = rest.partition("?")
     options = parse_qsl(query, keep_blank_values=True)
     if len(dict(options)) != len(options):
-        raise SpecError(f"an option is given twice in '{text}'")
+        raise SpecError(f"an option is given twice in '{shown(text)}'")
     return Uri(text, scheme, unquote(place) if scheme else place, dict(options))

@@ -82,3 +82,10 @@ def test_options() -> None:
 def test_numbers_out_of_range(text: str) -> None:
     with pytest.raises(SpecError, match="from 0 to 9"):
         parse_source(f"synthetic://?frames={text}").number("frames", 0, 0, 9)
+
+
+def test_no_message_shows_a_password() -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_source("rtsp://user:secret@door/x?a=1&a=2")
+    assert "secret" not in str(caught.value)
+    assert "rtsp://door/x" in str(caught.value)
