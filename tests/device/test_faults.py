@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from edgekit.bundle import Bundle
-from tests.conftest import VirtualCamera
+from tests.virtual_camera import VirtualCamera
 
 RUN = [sys.executable, "-m", "edgekit.cli.main", "run"]
 CAMERA = "v4l2:///dev/video0?width=320&height=240&fps=60&deadline=0.6"

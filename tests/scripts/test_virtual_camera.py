@@ -4,12 +4,11 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-VirtualCamera = Any  # of tests/conftest.py
+from tests.virtual_camera import VirtualCamera
 
 
 def seen(

@@ -7,7 +7,6 @@ released once, buffers that are mapped through `MappedArray`, strides that are p
 import concurrent.futures
 import mmap
 import sys
-import threading
 import time
 from contextlib import closing
 from types import SimpleNamespace
@@ -17,9 +16,10 @@ import numpy as np
 import pytest
 
 from edgekit import plugins
-from edgekit.device.frame import Camera, Frame
+from edgekit.device.frame import Camera
 from edgekit.device.uri import parse_source
 from edgekit.errors import SourceUnavailable
+from tests.device.cameras.waiting import closed_while_reading
 
 STRIDE = 128  # of 100 pixels
 
@@ -179,14 +179,7 @@ def test_a_camera_that_falls_silent() -> None:
 def test_closing_ends_a_read_that_waits() -> None:
     camera = opened("&deadline=60")
     FakePicamera2.last.numbers.clear()
-    answers: list[Frame | None] = []
-    reader = threading.Thread(target=lambda: answers.append(camera.read()))
-    reader.start()
-    reader.join(0.2)
-    assert reader.is_alive()
-    camera.close()
-    reader.join(5)
-    assert answers == [None]
+    assert closed_while_reading(camera) == [None]
     assert FakePicamera2.last.events == ["start", "stop", "close"]
 
 

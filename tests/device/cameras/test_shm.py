@@ -22,6 +22,7 @@ from edgekit.device.publish import Publisher
 from edgekit.device.shared import path_of
 from edgekit.device.uri import parse_source
 from edgekit.errors import SourceUnavailable, SpecError
+from tests.device.cameras.waiting import closed_while_reading
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="shm:// needs Linux")
 
@@ -249,14 +250,7 @@ def test_closing_ends_a_read_that_waits_and_leaves_lent_frames_alone(name: str) 
         publisher.take()
         publisher.give()
         kept = read(camera)
-        answers: list[Frame | None] = []
-        reader = threading.Thread(target=lambda: answers.append(camera.read()))
-        reader.start()
-        reader.join(0.2)
-        assert reader.is_alive()
-        camera.close()
-        reader.join(5)
-        assert answers == [None]
+        assert closed_while_reading(camera) == [None]
         camera.close()
         for _ in range(3):  # the slot is still locked
             assert publisher.take() is not None

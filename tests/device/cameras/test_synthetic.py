@@ -1,6 +1,5 @@
 """The camera that is none: its picture in every format, and the faults that it can be given."""
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,6 +13,7 @@ from edgekit.device.image import full_bgr
 from edgekit.device.picture import FORMATS
 from edgekit.device.uri import parse_source
 from edgekit.errors import SourceUnavailable, SpecError, UnknownName
+from tests.device.cameras.waiting import closed_while_reading
 
 
 def opened(place: str) -> Camera:
@@ -100,14 +100,7 @@ def test_a_stall_that_is_longer_than_the_deadline() -> None:
 @pytest.mark.parametrize("fault", ["stall", "hang"])
 def test_closing_ends_a_read_that_waits(fault: str) -> None:
     camera = opened(f"8x8@100?fault={fault}:0&deadline=60")
-    answers: list[Frame | None] = []
-    reader = threading.Thread(target=lambda: answers.append(camera.read()))
-    reader.start()
-    reader.join(0.2)
-    assert reader.is_alive()
-    camera.close()
-    reader.join(5)
-    assert answers == [None]
+    assert closed_while_reading(camera) == [None]
 
 
 def test_an_unplugged_camera_stays_away_until_it_is_opened_again() -> None:

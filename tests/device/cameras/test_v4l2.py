@@ -11,7 +11,6 @@ import time
 import tracemalloc
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +19,7 @@ from edgekit.device.cameras.v4l2 import V4l2
 from edgekit.device.picture import Picture
 from edgekit.device.uri import open_camera, open_raw
 from edgekit.errors import SpecError
-
-VirtualCamera = Any  # of tests/conftest.py
+from tests.virtual_camera import VirtualCamera
 
 
 def opened(text: str = "v4l2://0") -> V4l2:

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,8 +15,6 @@ from edgekit.device.cameras._v4l2_device import identities
 from edgekit.device.cameras.v4l2 import V4l2
 from edgekit.device.uri import open_raw
 from edgekit.errors import SourceUnavailable, SpecError, UnknownName
-
-VirtualCamera = Any  # of tests/conftest.py
 
 
 @contextmanager

@@ -4,7 +4,6 @@ import errno
 import time
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any
 
 import pytest
 
@@ -12,8 +11,8 @@ from edgekit.device.cameras.v4l2 import V4l2
 from edgekit.device.frame import Frame
 from edgekit.device.uri import open_raw
 from edgekit.errors import SourceUnavailable
+from tests.virtual_camera import VirtualCamera
 
-VirtualCamera = Any  # of tests/conftest.py
 MODES = "NV12:64x48@100"
 QUICK = "v4l2://0?fps=100&deadline=0.3"
 

@@ -9,8 +9,7 @@ from edgekit.device.cameras import _v4l2_abi as abi
 from edgekit.device.cameras._v4l2_formats import Mode, Wish, choose, colour
 from edgekit.device.cameras.v4l2 import V4l2
 from edgekit.device.uri import open_raw
-
-VirtualCamera = Any  # of tests/conftest.py
+from tests.virtual_camera import VirtualCamera
 
 # A USB webcam, a camera with an image processor, and a thermal one.
 WEBCAM = (
