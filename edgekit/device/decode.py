@@ -60,9 +60,8 @@ def top_k(logits: np.ndarray, labels: Sequence[str], k: int) -> tuple[Prediction
     if not np.isfinite(flat).all():
         raise CheckFailed("the model's output holds NaN or infinity; run `edgekit verify` on it")
     best = _best(flat, k) if k <= _FEW else np.argsort(-flat, kind="stable")[:k].tolist()
-    top = flat[best[0]]
-    total = np.exp(flat - top).sum()
-    return tuple(Prediction(i, labels[i], float(np.exp(flat[i] - top) / total)) for i in best)
+    probabilities = softmax(flat)
+    return tuple(Prediction(i, labels[i], float(probabilities[i])) for i in best)
 
 
 def _best(values: np.ndarray, k: int) -> list[int]:

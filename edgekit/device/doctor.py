@@ -6,7 +6,6 @@ broken one is a finding and not a crash.
 """
 
 import ast
-import json
 import os
 import platform
 import subprocess
@@ -19,13 +18,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from edgekit import __version__, plugins
+from edgekit.device import child
 
 PIXELS = ("cv2", "av")
 """What every source and output of frames needs; the extra `camera`."""
 LOWERING = ("torch", "torchao")
 """What every compiler needs before its own toolkit; the extra `host`."""
 
-_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
 _QUESTIONS = {
     "cv2": "import cv2; print(cv2.getBuildInformation())",
     "onnxruntime": "import os; os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1'); "
@@ -212,10 +211,9 @@ def _distributions() -> Mapping[str, list[str]]:
 
 def _ask(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Import each package in its own process, all at once; what it printed, what went wrong."""
-    path = json.dumps(sys.path)
     started = {
         name: subprocess.Popen(
-            [sys.executable, "-c", _START + _QUESTIONS.get(name, f"import {name}"), path],
+            child.command(_QUESTIONS.get(name, f"import {name}")),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

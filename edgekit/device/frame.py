@@ -1,7 +1,7 @@
 """A frame is camera memory, lent until it is released; a camera is what lends frames."""
 
 from collections.abc import Callable
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from edgekit.device.copies import Copies
 from edgekit.device.picture import Layout, Picture
@@ -117,6 +117,7 @@ class Camera(Protocol):
         ...
 
 
+@runtime_checkable
 class Shareable(Protocol):
     """What a camera has besides, if another process can map the memory that it lends.
 

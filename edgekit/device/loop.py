@@ -13,7 +13,6 @@ import itertools
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from types import TracebackType
 
 from edgekit.bundle import Bundle
 from edgekit.device.answer import Answerer
@@ -83,12 +82,7 @@ class Loop:
             self._ahead.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with ExitStack() as stack:
             if self._ahead is not None:
                 stack.callback(self._ahead.stop)

@@ -9,7 +9,6 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
 
 _STATUS_NS = 10_000_000_000  # without a watchdog: the status alone, so seldom
 
@@ -76,12 +75,7 @@ class Notifier:
     def __enter__(self) -> "Notifier":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _send(self, lines: list[str]) -> bool:

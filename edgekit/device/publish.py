@@ -11,7 +11,6 @@
 """
 
 import time
-from types import TracebackType
 
 import numpy as np
 
@@ -146,10 +145,5 @@ class Publisher:
     def __enter__(self) -> "Publisher":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -22,12 +22,13 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from edgekit import errors
 from edgekit.device.capture.cores import pin
+from edgekit.device.child import command, from_news
 from edgekit.device.copies import Copies
 from edgekit.device.copies import Kind as CopyKind
 from edgekit.device.frame import Frame, Kind
 from edgekit.device.picture import Layout, Picture
+from edgekit.device.shown import shown
 from edgekit.errors import EdgekitError, SourceUnavailable
 
 REASONS = 6
@@ -40,10 +41,7 @@ LONGEST = 16_384
 from it, besides `F`, `H` (the hello), `K` (what the counted bytes are), `X` (an error), each with
 JSON, and `E` (the end)."""
 
-_PROGRAM = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from edgekit.device.capture.process import serve; serve(int(sys.argv[2]))"
-)
+_PROGRAM = "from edgekit.device.capture.process import serve; serve(int(sys.argv[2]))"
 _START_S = 20.0
 """For a slow board to start Python and open the camera; the camera's own deadlines are shorter."""
 _SLACK_S = 0.25
@@ -67,7 +65,7 @@ class Standby:
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), str(theirs.fileno())],
+                command(_PROGRAM, str(theirs.fileno())),
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # stdout is for answers
@@ -157,7 +155,7 @@ class Apart:
         """How long the last frame's reading took over there."""
         self.standby: Standby | None = None
         """What may take over; whoever takes it sees to its end."""
-        self._text, self._cores, self._other = text, cores, process
+        self._name, self._cores, self._other = shown(text), cores, process
         self._maps, self._closed = list[mmap.mmap](), False
         self._pictures: list[Picture] = []
         self._keys: list[tuple[CopyKind, str]] = []
@@ -196,7 +194,7 @@ class Apart:
             if kind == b"K":
                 self._keys = news
             else:
-                raise _error(news)
+                raise from_news(news)
 
     def close(self) -> None:
         """End the process, which frees the camera; frames that are lent stay readable."""
@@ -216,7 +214,7 @@ class Apart:
             raise SourceUnavailable(self._died())
         news = json.loads(hello[1:])
         if hello[:1] == b"X":
-            raise _NotOpened(_error(news))
+            raise _NotOpened(from_news(news))
         self.deadline_s = float(news["deadline_s"])
         self.again = str(news["again"])
         """The source by which the same camera is found later, under another number, too."""
@@ -244,9 +242,7 @@ class Apart:
                 self.copies.add(kind, reason, counts[n] - self._counted[n])
                 self._counted[n] = counts[n]
         picture = self._picture(slot, used)
-        return Frame(
-            picture, sequence, captured_ns, time_s, self._releases[slot], "", slot
-        )  # fmt: skip
+        return Frame(picture, sequence, captured_ns, time_s, self._releases[slot], slot=slot)
 
     def _picture(self, slot: int, used: int) -> Picture:
         if self._layout.format == "MJPEG":
@@ -283,7 +279,7 @@ class Apart:
     def _wait(self, deadline_s: float) -> None:
         if not self._poll.poll(deadline_s * 1e3):
             raise SourceUnavailable(
-                f"the process that reads {self._text} gave nothing for {deadline_s:.2g} s: "
+                f"the process that reads {self._name} gave nothing for {deadline_s:.2g} s: "
                 "it hangs in the camera's driver, or was stopped"
             )
 
@@ -292,12 +288,4 @@ class Apart:
         with contextlib.suppress(subprocess.TimeoutExpired):
             code = self._process.wait(0.2)
         why = f"exit code {code}" if code is not None else "it closed its end"
-        return f"the process that reads {self._text} ended ({why}); see its messages above"
-
-
-def _error(news: dict[str, str]) -> EdgekitError:
-    """An error of the other process, as it was there."""
-    kind = getattr(errors, news["error"], EdgekitError)
-    made = kind.__new__(kind, news["message"])  # its __init__ may want other arguments
-    assert isinstance(made, EdgekitError)
-    return made
+        return f"the process that reads {self._name} ended ({why}); see its messages above"

@@ -11,12 +11,12 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
 
 from edgekit.device.capture import apart
 from edgekit.device.capture.slots import Latest
+from edgekit.device.child import as_news
 from edgekit.device.copies import Kind
 from edgekit.device.frame import Camera, Frame, Shareable
 from edgekit.device.picture import Layout, Picture, layout
@@ -31,54 +31,56 @@ _SLOTS = 3
 def serve(descriptor: int) -> None:
     """Read a source for whoever holds the other end of the socket, and says which; never returns.
 
-    A source that cannot be opened is told, and the next message may name it again.
+    A source that cannot be opened, or gives no first frame, is told, and the next message may name
+    it again.
     """
     connection = socket.socket(fileno=descriptor)
     with suppress(OSError, KeyboardInterrupt):  # the other side is gone
         while message := connection.recv(apart.LONGEST):
-            text = message[1:].decode()
-            try:
-                camera = open_raw(text)
-            except EdgekitError as error:
-                connection.send(_as_json(error))
-            except Exception as error:
-                connection.send(_as_json(_failure(text, error)))
-            else:
-                _read(connection, camera, text)
+            server = _opened(connection, message[1:].decode())
+            if server is not None:
+                server.run()
                 break
     os._exit(0)  # at once, whatever hangs in a driver; the system frees the camera
 
 
-def _read(connection: socket.socket, camera: Camera, text: str) -> None:
+def _opened(connection: socket.socket, text: str) -> "_Server | None":
+    """The camera, opened and told of; None if that failed, and was told."""
     try:
-        _Server(connection, camera, text).run()
+        camera = open_raw(text)
+    except Exception as error:
+        connection.send(_failed(text, error))
+        return None
+    try:
+        return _Server(connection, camera, text)
     except OSError:
         raise
     except Exception as error:
-        # The other side may hold a frame, whose mapping keeps the device open: only this makes the
-        # driver let another one stream.
         camera.close()
-        known = error if isinstance(error, EdgekitError) else _failure(text, error)
-        connection.send(_as_json(known))
+        connection.send(_failed(text, error))
+        return None
 
 
-def _failure(text: str, error: Exception) -> SourceUnavailable:
-    """What is not ours is a fault of a library: a camera that is gone."""
-    return SourceUnavailable(f"reading {shown(text)} failed: {type(error).__name__}: {error}")
+def _failed(text: str, error: Exception) -> bytes:
+    """What is told of an error. One that is not ours is a fault of a library: a camera is gone."""
+    if not isinstance(error, EdgekitError):
+        error = SourceUnavailable(f"reading {shown(text)} failed: {type(error).__name__}: {error}")
+    return b"X" + json.dumps(as_news(error)).encode()
 
 
 class _Server:
     def __init__(self, connection: socket.socket, camera: Camera, text: str) -> None:
-        self._connection, self._camera = connection, camera
+        self._connection, self._camera, self._text = connection, camera, text
         self._newest, self._read_ns = Latest(), 0
         self._keys: list[tuple[Kind, str]] = []
         first = camera.read()
         if first is None:
             raise SourceUnavailable("the source ended before its first frame")
         self._lender: _Mapped | _Copied = (
-            _Mapped(camera, camera) if first.slot >= 0 and _shares(camera) else
-            _Copied(camera, first.picture)
-        )  # fmt: skip
+            _Mapped(camera)
+            if first.slot >= 0 and isinstance(camera, Shareable)
+            else _Copied(camera, first.picture)
+        )
         hello = {
             "deadline_s": min(camera.deadline_s, 3600.0),
             "again": getattr(camera, "again", text),
@@ -89,7 +91,18 @@ class _Server:
         self._newest.put(first)
 
     def run(self) -> None:
-        """Answer until the other side goes away or the source ends."""
+        """Answer until the other side goes away or the source ends or fails."""
+        try:
+            self._serve()
+        except OSError:
+            raise
+        except Exception as error:
+            # The other side may hold a frame, whose mapping keeps the device open: only this makes
+            # the driver let another one stream.
+            self._camera.close()
+            self._connection.send(_failed(self._text, error))
+
+    def _serve(self) -> None:
         threading.Thread(target=self._capture, name="capture", daemon=True).start()
         message = bytearray(apart.ASK.size)
         while self._connection.recv_into(message):
@@ -134,9 +147,8 @@ class _Server:
 class _Mapped:
     """Frames of a camera whose memory the other side maps: only their number goes over."""
 
-    def __init__(self, camera: Camera, shared: Any) -> None:
-        lends: Shareable = shared
-        self.layout, self.fd, self.regions = lends.layout, lends.fd, lends.regions
+    def __init__(self, camera: Shareable) -> None:
+        self.layout, self.fd, self.regions = camera.layout, camera.fd, camera.regions
         self._lent: dict[int, Frame] = {}
 
     def lend(self, frame: Frame) -> tuple[int, int]:
@@ -182,10 +194,6 @@ class _Copied:
         self._free.append(slot)
 
 
-def _shares(camera: Any) -> bool:
-    return all(hasattr(camera, name) for name in ("fd", "regions", "layout"))
-
-
 def _room_for(picture: Picture) -> Layout:
     """A layout like that of `picture`, rows side by side; of a JPEG, four times as long."""
     room = layout(
@@ -200,7 +208,3 @@ def _fits(picture: Picture, room: Layout) -> bool:
         room.format, room.width, room.height,
     )  # fmt: skip
     return same and (room.format != "MJPEG" or picture.planes[0].size <= room.nbytes)
-
-
-def _as_json(error: EdgekitError) -> bytes:
-    return b"X" + json.dumps({"error": type(error).__name__, "message": str(error)}).encode()

@@ -41,8 +41,7 @@ class Supply:
         self._stats = stats
         self._thread: threading.Thread | None = None
         self._handover: Latest | Every | Direct
-        apart = isinstance(camera, Steady) and isinstance(camera.camera, Apart)
-        if apart or (camera.kind != "live" and (alone() or not ahead)):
+        if self._apart() is not None or (camera.kind != "live" and (alone() or not ahead)):
             self._handover = Direct(camera)
         else:
             self._handover = Latest() if camera.kind == "live" else Every()
@@ -81,8 +80,8 @@ class Supply:
         stages = self._stats.stages
         if frame is None:
             return None
-        if isinstance(self.camera, Steady) and isinstance(self.camera.camera, Apart):
-            stages["capture"].add(self.camera.camera.read_ns)
+        if (apart := self._apart()) is not None:
+            stages["capture"].add(apart.read_ns)
         elif isinstance(self._handover, Direct):
             stages["capture"].add(waited)
             waited = 0
@@ -99,6 +98,11 @@ class Supply:
             # the process may end without it.
             self._thread.join(_JOIN_S)
             self._handover.stop()  # what was put between the lines above
+
+    def _apart(self) -> Apart | None:
+        """The camera itself, if another process captures."""
+        inner = self.camera.camera if isinstance(self.camera, Steady) else None
+        return inner if isinstance(inner, Apart) else None
 
     def _capture(self) -> None:
         """Read until the source ends, fails, or the loop stops (the capture thread)."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgekit import bundle
+from edgekit.device.child import as_news
 from edgekit.device.describe import model_bytes
 from edgekit.device.golden import run_image
 from edgekit.device.image import read_image
@@ -40,7 +41,7 @@ def serve() -> None:
             else:
                 answer = runner.run(question["run"], question["warmup"])
         except EdgekitError as error:
-            answer = {"error": type(error).__name__, "message": str(error)}
+            answer = dict(as_news(error))
         print(json.dumps(answer), file=answers, flush=True)
 
 

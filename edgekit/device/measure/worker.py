@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -10,13 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from edgekit import errors
+from edgekit.device.child import command, from_news
 from edgekit.errors import EdgekitError
 
-_PROGRAM = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from edgekit.device.measure.bench_worker import serve; serve()"
-)
+_PROGRAM = "from edgekit.device.measure.bench_worker import serve; serve()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +46,7 @@ class Worker:
     def __enter__(self) -> "Worker":
         # A session of its own: Ctrl-C is for us, who then end the workers.
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, json.dumps(sys.path)],
+            command(_PROGRAM),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -109,6 +105,5 @@ class Worker:
             )
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            kind = getattr(errors, answer["error"], EdgekitError)
-            raise kind.__new__(kind, answer["message"])  # its __init__ may want other arguments
+            raise from_news(answer)
         return answer

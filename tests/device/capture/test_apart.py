@@ -143,6 +143,21 @@ def test_the_process_that_could_not_open_a_camera_tries_again() -> None:
     opener.close()
 
 
+def test_the_process_that_got_no_first_frame_tries_again() -> None:
+    opener = Opener()
+    opener(LIVE).close()
+    tried = []
+    for _ in range(2):
+        with pytest.raises(SourceUnavailable, match="unplugged before frame 0"):
+            opener(f"{LIVE}?fault=unplug:0")
+        assert opener._standby is not None
+        assert opener._standby.process.poll() is None
+        tried.append(opener._standby.process)
+    with closing(opener(LIVE)) as camera:
+        assert tried == [camera._process] * 2
+    opener.close()
+
+
 def test_an_error_of_the_camera_comes_over() -> None:
     with (
         closing(Opener()(f"{LIVE}?fault=unplug:20")) as camera,
