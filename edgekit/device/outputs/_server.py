@@ -104,13 +104,15 @@ class Server(socketserver.TCPServer):
         thread = threading.Thread(
             target=self._serve, args=(request, client_address), name="live page", daemon=True
         )
-        with self._lock:
+        with self._lock:  # started under it: a thread that has not started cannot be joined
             self._threads.add(thread)
-        thread.start()
+            thread.start()
 
     def service_actions(self) -> None:
-        """Cut who is past the deadline; called every `_POLL_S`."""
+        """Cut who is past the deadline, forget the threads that have ended; every `_POLL_S`."""
         self._cut(time.monotonic())
+        with self._lock:
+            self._threads = {thread for thread in self._threads if thread.is_alive()}
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A viewer that went away is no error of ours."""
@@ -123,7 +125,6 @@ class Server(socketserver.TCPServer):
         finally:
             with self._lock:
                 self._deadlines.pop(connection, None)
-                self._threads.discard(threading.current_thread())
             self.shutdown_request(connection)
 
     def _cut(self, past: float) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from edgekit.device.copies import Copies
 from edgekit.device.outputs import _handler, _picture, _server
+from edgekit.device.outputs._server import Server
 from edgekit.device.outputs.http import LivePage
 from edgekit.device.picture import Picture, bgr, layout, rgb
 from edgekit.device.result import Result
@@ -292,6 +293,20 @@ def test_a_request_that_is_too_long_is_cut(request_: bytes) -> None:
         except ConnectionError:
             received = b""
         assert received == b"" or re.match(rb"HTTP/1.1 4\d\d", received)
+
+
+def test_closing_waits_for_a_thread_that_is_about_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    ending = threading.Event()
+
+    def slow(server: Server, request: socket.socket) -> None:
+        ending.set()
+        time.sleep(0.5)
+        request.close()
+
+    monkeypatch.setattr(Server, "shutdown_request", slow)
+    with opened() as page:  # which asserts that no thread is left
+        assert get(page.port, "/").status == 200
+        assert ending.wait(10)
 
 
 def test_a_target_that_is_no_address() -> None:
