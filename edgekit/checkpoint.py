@@ -9,7 +9,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +22,37 @@ from edgekit.errors import CheckpointError, InputError, StorageError, UnknownNam
 from edgekit.published import Published, catalogue
 from edgekit.spec import ImageSpec
 
-SCHEMA = 1
+SCHEMA = 2
+"""Of the cards that are written. Those of schema 1 had none of the fields from `recipe_text` on."""
 CARRIED = Path(__file__).parent / "checkpoints"
 """The checkpoints that edgekit itself carries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One step of a checkpoint's history."""
+
+    step: str
+    """The step's name in its recipe."""
+    kind: str
+    """`train`, `distill`, `prune`, `quantize`; `import` for weights from elsewhere."""
+    recipe: str
+    seed: int
+    sha256: str
+    """Of the checkpoint's weights file that this step left; empty for this one's own last."""
+    accuracy: float | None
+    """Top-1 in [0, 1] of what the step left."""
+    macs: int
+    parameters: int
+    """Those that are not zero."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """An activation's integers: real = scale * (integer - zero_point)."""
+
+    scale: float
+    zero_point: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +79,19 @@ class Card:
     seed: int
     tools: Mapping[str, str]
     """Package -> version."""
+    recipe_text: str = ""
+    """The recipe as it was written, TOML."""
+    data: Mapping[str, str] = field(default_factory=dict)
+    """Split -> SHA-256 of its images and classes."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """What else was measured: `macs`, `parameters`, `sparsity` ..."""
+    history: tuple[Made, ...] = ()
+    """How it came about, first step first; the last one made these weights."""
+    widths: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Of a network whose channels were pruned: module -> attribute -> value, as in
+    `{"features.1.conv.0.0": {"out_channels": 24}}`, over what the architecture builds."""
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    """Of a network trained for int8: activation -> the integers that stand for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +139,9 @@ def read_card(path: Path) -> Card | None:
     if not where.exists():
         return None
     card = values.read_json(Card, where, CheckpointError)
-    if card.schema != SCHEMA:
+    if card.schema not in (1, SCHEMA):
         raise CheckpointError(
-            f"{where} has schema {card.schema}; this edgekit reads schema {SCHEMA}: "
+            f"{where} has schema {card.schema}; this edgekit reads schema 1 to {SCHEMA}: "
             "update edgekit, or write the card anew"
         )
     return card

@@ -1,1 +1,1 @@
-"""Host: recipes, data, and the loops that train and distil checkpoints (torch)."""
+"""The path that makes a small network good: recipe -> trained, distilled, pruned, quantised."""

@@ -1,6 +1,5 @@
-"""Small made-up data and a recipe that learns from it in seconds."""
+"""Small made-up data, and a recipe that learns from it in seconds."""
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,23 +7,21 @@ import cv2
 import numpy as np
 import pytest
 
-from edgekit.learn.data import Images
-from edgekit.learn.recipe import (
-    Augmentation,
-    ClassSpec,
-    ModelChoice,
-    Recipe,
-    Schedule,
-    Stage,
-    Teacher,
-)
+from edgekit.learn.data import source
+from edgekit.learn.data.source import Data
+from edgekit.learn.recipe.data import Augment, DataSpec
+from edgekit.learn.recipe.fit import Fit
+from edgekit.learn.recipe.recipe import Head, Recipe
+from edgekit.learn.recipe.steps import ModelChoice, Step, TrainStep
+from edgekit.learn.train.place import HERE
+from edgekit.learn.work import Work
 from edgekit.spec import ImageSpec
 
 COLOURS = {"a": (220, 40, 40), "b": (40, 220, 40), "c": (40, 40, 220)}
 """RGB of the images of each class folder: what there is to learn."""
 
 
-def picture(folder: str, seed: int, side: int = 16) -> np.ndarray:
+def picture(folder: str, seed: int, side: int = 24) -> np.ndarray:
     """(side, side, 3) uint8 RGB: the class's colour and some noise."""
     noise = np.random.default_rng((seed, ord(folder))).integers(-40, 40, (side, side, 3))
     return np.clip(np.array(COLOURS[folder]) + noise, 0, 255).astype(np.uint8)
@@ -43,68 +40,67 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def images() -> Images:
-    """The training images of `folder`, without the folder."""
-    pixels = np.stack([picture(name, i) for name in COLOURS for i in range(8)])
-    return Images(pixels, np.repeat(np.arange(3), 8))
+@pytest.fixture(scope="session")
+def data(folder: Path) -> Data:
+    """`folder`, read."""
+    return source.read(DataSpec(folder), ())
 
 
 @pytest.fixture
-def schedule() -> Schedule:
-    return Schedule(
-        batch=12,
-        learning_rate=0.003,
-        weight_decay=0.01,
-        warmup_epochs=0.5,
-        average_decay=0.5,
-        stages=(Stage(2, 16), Stage(2, 24)),
-    )
+def how() -> Fit:
+    """Twenty epochs of two steps, which learn the three colours."""
+    return Fit(learning_rate=0.01, epochs=20, batch=12, weight_decay=0.01, warmup_epochs=1)
 
 
 @pytest.fixture
-def recipe(folder: Path, schedule: Schedule, tmp_path: Path) -> Recipe:
-    """A student and a teacher of three classes; the teacher's weights are not written yet."""
-    arguments = {"num_classes": 3, "width_mult": 0.1, "stem_stride": 1, "dropout": 0.0}
-    return Recipe(
-        name="small",
-        seed=1,
-        data=folder,
-        trained_on="made-up colours",
-        license="Apache-2.0",
-        model=ModelChoice("mobilenet_v2", arguments),
-        image=ImageSpec(16, 16, crop_fraction=1.0, interpolation="area"),
-        views=Augmentation(count=3, min_area=0.5, max_ratio=1.25, contrast=0.1, brightness=0.05),
-        schedules=(schedule, dataclasses.replace(schedule, stages=(Stage(1, 24),))),
-        teacher=Teacher(
-            model=ModelChoice("mobilenet_v2", {**arguments, "num_classes": 5}),
-            weights=tmp_path / "teacher.safetensors",
-            temperature=2.0,
-            hard=0.2,
-            smoothing=0.1,
-            size=16,
-            schedule=dataclasses.replace(schedule, stages=(Stage(1, 16),)),
-        ),
-        classes=(ClassSpec("a", "red", 4), ClassSpec("b", "green", 0), ClassSpec("c", "blue", 2)),
-    )
+def make_recipe(folder: Path) -> Callable[..., Recipe]:
+    """Makes a recipe of these steps: a narrow MobileNetV2, 24 x 24 pixels, three classes."""
+
+    def make(*steps: Step, augment: Augment | None = None) -> Recipe:
+        head = Head(
+            name="small",
+            seed=1,
+            trained_on="made-up colours",
+            license="Apache-2.0",
+            data=DataSpec(folder),
+            model=ModelChoice(
+                "mobilenet_v2", {"width_mult": 0.1, "stem_stride": 1, "dropout": 0.1}
+            ),
+            image=ImageSpec(24, 24, crop_fraction=1.0, interpolation="area"),
+            augment=augment or Augment(min_area=0.5, contrast=0.1, brightness=0.05),
+        )
+        return Recipe(head, (), steps, text="")
+
+    return make
 
 
 @pytest.fixture
-def write_teacher(recipe: Recipe) -> Callable[[], None]:
-    """Writes random weights for the recipe's teacher, as a checkpoint without a card."""
+def recipe(make_recipe: Callable[..., Recipe], how: Fit) -> Recipe:
+    """One training step."""
+    return make_recipe(TrainStep("train", "train", how))
 
-    def write() -> None:
-        import torch
-        from safetensors.torch import save_file
 
-        from edgekit.lower.network import fold_batch_norm
-        from edgekit.plugins import architecture
+class Silent:
+    """A watch that keeps its lines."""
 
-        torch.manual_seed(0)
-        module = architecture("mobilenet_v2")(**recipe.teacher.model.arguments)
-        save_file(fold_batch_norm(module).state_dict(), recipe.teacher.weights)
+    def __init__(self) -> None:
+        self.lines: list[str] = []
 
-    return write
+    def step(self, task: str, done: int, total: int) -> None:
+        pass
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture
+def watch() -> Silent:
+    return Silent()
+
+
+@pytest.fixture
+def work(recipe: Recipe, data: Data, watch: Silent, tmp_path: Path) -> Work:
+    return Work(recipe, data, HERE, watch, tmp_path)
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgekit.learn.stride import fast_strides
+from edgekit.learn.train.stride import fast_strides
 from edgekit.plugins import architecture
 
 

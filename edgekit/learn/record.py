@@ -1,0 +1,89 @@
+"""A student as a checkpoint: its weights and its card; and back."""
+
+import platform
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from edgekit import checkpoint
+from edgekit.checkpoint import Card, Made
+from edgekit.cost.layers import cost
+from edgekit.learn.evaluate import accuracy
+from edgekit.learn.recipe.steps import Step
+from edgekit.learn.work import Student, Work
+
+
+def write(path: Path, student: Student, step: Step, work: Work) -> Student:
+    """Measure the student, write it with its card; returns it with its history.
+
+    Raises:
+        StorageError: `path` cannot be written.
+    """
+    head = work.recipe.head
+    module = student.module
+    found = accuracy(module, work.data.validation, head.image)
+    tensors = {n: value.detach().contiguous().numpy() for n, value in module.state_dict().items()}
+    weights = [p.detach() for p in module.parameters()]
+    nonzero = sum(int(torch.count_nonzero(weight)) for weight in weights)
+    whole = sum(weight.numel() for weight in weights)
+    macs = cost(module, head.image).macs
+    made = Made(
+        step=step.name,
+        kind=step.kind,
+        recipe=head.name,
+        seed=head.seed,
+        sha256="",
+        accuracy=found,
+        macs=macs,
+        parameters=nonzero,
+    )
+    card = Card(
+        schema=checkpoint.SCHEMA,
+        architecture=head.model.architecture,
+        arguments={**head.model.arguments, "num_classes": len(work.data.classes)},
+        image=head.image,
+        labels=tuple(spec.label for spec in work.data.classes),
+        sha256="",
+        trained_on=head.trained_on,
+        license=head.license,
+        accuracy=found,
+        accuracy_images=len(work.data.validation),
+        recipe=head.name,
+        seed=head.seed,
+        tools={name: version(name) for name in ("torch", "numpy")}
+        | {"python": platform.python_version()},
+        recipe_text=work.recipe.text,
+        data={
+            head.data.train: work.data.train.fingerprint,
+            head.data.validation: work.data.validation.fingerprint,
+        },
+        metrics={"macs": macs, "parameters": whole, "sparsity": 1 - nonzero / whole},
+        history=(*student.history, made),
+        widths=student.widths,
+        ranges=student.ranges,
+    )
+    checkpoint.write(path, tensors, card)
+    return replace(student, history=_settled(path, card))
+
+
+def _settled(path: Path, card: Card) -> tuple[Made, ...]:
+    """The history, for the next step: now the file has a digest."""
+    return (*card.history[:-1], replace(card.history[-1], sha256=checkpoint.digest(path)))
+
+
+def load(path: Path, module: nn.Module) -> Student:
+    """Read what `write` wrote into a network as its architecture builds it."""
+    from edgekit.lower.network import load_weights
+
+    stored = checkpoint.read(path)
+    card = stored.card
+    assert card is not None
+    return Student(
+        module=load_weights(module, stored.tensors, str(path)),
+        widths=card.widths,
+        ranges=card.ranges,
+        history=_settled(path, card),
+    )

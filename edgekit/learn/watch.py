@@ -1,0 +1,13 @@
+"""Whoever wants to know how far a run is."""
+
+from typing import Protocol
+
+
+class Watch(Protocol):
+    """A progress bar, or a log."""
+
+    def step(self, task: str, done: int, total: int) -> None:
+        """`done` of `total` steps of `task` are done."""
+
+    def line(self, text: str) -> None:
+        """Something worth a line in a log."""
