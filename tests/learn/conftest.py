@@ -48,8 +48,8 @@ def data(folder: Path) -> Data:
 
 @pytest.fixture
 def how() -> Fit:
-    """Twenty epochs of two steps, which learn the three colours."""
-    return Fit(learning_rate=0.01, epochs=20, batch=12, weight_decay=0.01, warmup_epochs=1)
+    """Thirty epochs of three steps, which learn the three colours."""
+    return Fit(learning_rate=0.01, epochs=30, batch=8, weight_decay=0.01, warmup_epochs=1)
 
 
 @pytest.fixture
