@@ -28,6 +28,10 @@ _Rules = Iterator[tuple[bool, str]]
 def _rules(recipe: Recipe) -> _Rules:
     classes, wanted = recipe.classes, len(recipe.classes)
     yield bool(recipe.steps), "there are no steps; add at least one [[steps]] table"
+    yield (
+        not isinstance(next(iter(recipe.steps), None), BuildStep),
+        "the first step is a build; there is nothing to build before a step has trained",
+    )
     twice = [n for n, count in Counter(step.name for step in recipe.steps).items() if count > 1]
     yield not twice, f"two steps are called '{twice[:1]}'; give each a 'name' of its own"
     yield wanted != 1, "'classes' has 1 entry; two are the fewest that can be told apart"
@@ -122,6 +126,13 @@ def _distill(distill: Distill, augment: Augment, name: str) -> _Rules:
     yield 0 <= distill.alpha <= 1, f"{name}: alpha must be in [0, 1], got {distill.alpha}"
     yield all(t.weight > 0 for t in distill.teachers), f"{name}: a teacher's weight is above 0"
     yield all(t.size >= 0 for t in distill.teachers), f"{name}: a teacher's size is at least 0"
+    for teacher in distill.teachers:
+        lengths = {len(teacher.mean), len(teacher.std)}
+        yield (
+            lengths in ({0}, {3}) and all(value > 0 for value in teacher.std),
+            f"{name}: 'mean' and 'std' have three numbers each, those of 'std' above 0, or neither "
+            f"is given; teacher '{teacher.source}' has {teacher.mean} and {teacher.std}",
+        )
     if distill.cache:
         mixes = augment.mixup or augment.cutmix
         yield (

@@ -13,11 +13,24 @@ class Teacher:
 
     source: str
     """A checkpoint (file or name), a bundle's folder, a `.tflite` file, `package.module:function`,
-    or `before`: the network as it was when the step began."""
+    or `before`: the network as it was when the step began. A relative path counts from where the
+    command runs."""
+    model: str = ""
+    """Of a checkpoint without a card: its architecture, or `package.module:function`."""
+    arguments: dict[str, int | float | str | bool] = field(default_factory=dict)
+    """Of that architecture or function, beside what the checkpoint tells."""
     outputs: Literal["classes", "imagenet"] = "classes"
-    """`classes`: its outputs are the recipe's classes. `imagenet`: take each class's `imagenet`."""
+    """`classes`: its outputs are the recipe's classes, found by their labels where it has labels,
+    else in the same order. `imagenet`: take each class's `imagenet`; of 1,001 outputs, where the
+    first one is the background, the one after it."""
     size: int = 0
     """Side of the square images that it is asked about, in pixels; 0: its own contract's."""
+    mean: tuple[float, ...] = ()
+    """With `std`, per channel: it takes (x / 255 - mean) / std. Empty: as its card or its file has
+    it, or ImageNet's usual ones for a network that has neither."""
+    std: tuple[float, ...] = ()
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """In which it answers, where it is a network in torch."""
     weight: float = 1.0
     """Its share among several teachers."""
 
@@ -47,6 +60,9 @@ class Distill:
     cache: bool = True
     """Ask the teachers once about each view, and keep the answers on disk. Needs
     `augment.views` above 0, and neither MixUp nor CutMix."""
+    answers: str = ""
+    """Folder of those answers, which any number of runs can share; a relative one counts from where
+    the command runs. Empty: `answers`, beside the folders of the steps."""
 
 
 @dataclass(frozen=True, slots=True)
