@@ -1,4 +1,4 @@
-"""`edgekit compare`: bundles side by side, on the same images, in one run."""
+"""`edgekit compare`: bundles, or the steps of a recipe, side by side, in one run."""
 
 import sys
 from pathlib import Path
@@ -8,10 +8,14 @@ import typer
 
 if TYPE_CHECKING:
     from edgekit.device.measure.compare import Comparison, Row, Share
+    from edgekit.learn.ladder import Ladder
 
 
 def compare(
-    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Bundle folders.")],
+    bundles: Annotated[
+        list[Path],
+        typer.Argument(metavar="BUNDLE...|RECIPE", help="Bundle folders; or one recipe, .toml."),
+    ],
     images: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Images to run, or one folder of them a class."),
@@ -22,12 +26,36 @@ def compare(
     ] = None,
     runs: Annotated[int, typer.Option(min=1, help="Timed runs of each bundle.")] = 100,
     warmup: Annotated[int, typer.Option(min=0, help="Runs before the timed ones.")] = 10,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="RECIPE: where it was run."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="RECIPE: where the images lie; default: as it says."),
+    ] = None,
+    target: Annotated[
+        str, typer.Option("--target", "-t", help="RECIPE: build each step for this.")
+    ] = "raspberry-pi",
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(help="RECIPE: build each step in it; may be repeated. Default: fp32, int8."),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="RECIPE: draw the ladder into a .png, .svg or .pdf."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Compare bundles over backends and precisions: size, accuracy, agreement, latency, memory.
 
     Shares come with their 95 % interval. A bundle that cannot run here is a row that says why.
+
+    With a RECIPE: the ladder of its steps, each built and measured.
     """
+    if any(path.suffix == ".toml" for path in bundles):
+        _print_ladder(bundles, out, data, target, precision or ["fp32", "int8"], runs, plot, json)
+        return
     from edgekit.cli.show import print_json
     from edgekit.device.measure.compare import compare
 
@@ -39,6 +67,65 @@ def compare(
         return
     _print_rows(found)
     _print_pairs(found)
+
+
+def _print_ladder(
+    paths: list[Path],
+    out: Path | None,
+    data: Path | None,
+    target: str,
+    precisions: list[str],
+    runs: int,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    from edgekit.cli.show import print_json
+    from edgekit.errors import InputError, MissingPackage
+    from edgekit.learn.recipe.recipe import located, read
+
+    if len(paths) > 1:
+        raise InputError("give one recipe, or bundles: a recipe's steps are compared by themselves")
+    recipe = located(read(paths[0]), data)
+    try:
+        from edgekit.learn.ladder import ladder
+        from edgekit.learn.ladder_plot import draw
+    except ModuleNotFoundError as error:
+        raise MissingPackage(error.name or "torch", "host", "comparing a recipe's steps") from error
+    where = out or Path(recipe.head.name)
+    found = ladder(
+        recipe, where, target, precisions, runs, lambda line: print(line, file=sys.stderr)
+    )
+    if plot is not None:
+        draw(found, plot)
+    if as_json:
+        print_json(found)
+    else:
+        _print_rungs(found)
+
+
+def _print_rungs(found: "Ladder") -> None:
+    from edgekit.cli.show import print_table
+
+    numbers = ("top-1", "float top-1", "M MACs", "M parameters", "MB", "p50/ms", "p95/ms")
+    rows = [
+        (
+            rung.step,
+            rung.precision,
+            f"{100 * rung.top1:.2f} %",
+            f"{100 * rung.checkpoint_top1:.2f} %",
+            f"{rung.macs / 1e6:.1f}",
+            f"{rung.parameters / 1e6:.3f}",
+            f"{rung.model_bytes / 1e6:.2f}",
+            f"{rung.latency.p50_ms:.2f}",
+            f"{rung.latency.p95_ms:.2f}",
+        )
+        for rung in found.rungs
+    ]
+    print_table(("step", "precision", *numbers), rows, right=numbers)
+    print(
+        f"{found.recipe} for {found.target} ({found.backend}); top-1 of "
+        f"{found.rungs[0].images} images; 'float top-1' is the checkpoint's in PyTorch"
+    )
 
 
 def _print_rows(found: "Comparison") -> None:

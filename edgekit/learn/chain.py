@@ -12,6 +12,7 @@ from edgekit import checkpoint
 from edgekit.checkpoint import replace_files
 from edgekit.errors import InputError
 from edgekit.learn import record
+from edgekit.learn.bundles import build_bundle
 from edgekit.learn.data import source
 from edgekit.learn.data.source import Data
 from edgekit.learn.prune.step import prune
@@ -35,6 +36,8 @@ class Done:
     path: Path
     """Its checkpoint, or its bundle."""
     student: Student
+    student_path: Path
+    """The checkpoint; of a build, the one that was built."""
 
 
 def run(
@@ -56,21 +59,56 @@ def run(
     student = Student(begin(recipe, data))
     done = []
     for number, step in enumerate(steps, 1):
-        folder = out / f"{number}-{step.name}"
+        folder = step_folder(out, number, step)
         claim = hashlib.sha256(f"{claim} {step!r}".encode()).hexdigest()
         _claim(folder / "run.txt", claim, place)
         work = Work(recipe, data, place, watch, folder)
         path = folder / f"{recipe.head.name}.safetensors"
         if isinstance(step, BuildStep):
-            raise NotImplementedError
+            done.append(_build(step, done[-1], work))
+            continue
         if path.exists() and checkpoint.card_path(path).exists():
             student = record.load(path, begin(recipe, data))
         else:
             student = record.write(path, _run(step, student, work), step, work)
         made = student.history[-1]
         watch.line(f"{path}: top-1 {made.accuracy:.4f} on {len(data.validation)} images")
-        done.append(Done(step, path, student))
+        done.append(Done(step, path, student, path))
     return done
+
+
+def step_folder(out: Path, number: int, step: Step) -> Path:
+    """Where step `number`, counted from 1, leaves what it makes."""
+    return out / f"{number}-{step.name}"
+
+
+def upto(recipe: Recipe, kind: str) -> tuple[Step, ...]:
+    """The steps up to the last one of this kind, and the builds that follow it.
+
+    Raises:
+        InputError: there is none.
+    """
+    last = max((n for n, step in enumerate(recipe.steps, 1) if step.kind == kind), default=0)
+    if not last:
+        kinds = ", ".join(step.kind for step in recipe.steps)
+        raise InputError(
+            f"the recipe '{recipe.head.name}' has no step of kind '{kind}'; its steps are: {kinds}"
+        )
+    while last < len(recipe.steps) and isinstance(recipe.steps[last], BuildStep):
+        last += 1
+    return recipe.steps[:last]
+
+
+def _build(step: BuildStep, last: Done, work: Work) -> Done:
+    """A bundle of what the step before left."""
+    out = work.folder / f"{work.recipe.head.name}-{step.target}"
+    if work.place.leads:
+        build_bundle(
+            *(last.student_path, out, step.target, step.backend, step.precision),
+            *(work.data.train, work.watch.line),
+        )
+    work.watch.line(f"{out}: built and proven")
+    return Done(step, out, last.student, last.student_path)
 
 
 def _run(step: Step, student: Student, work: Work) -> Student:

@@ -71,6 +71,14 @@ def seeded(recipe: Recipe, seed: int) -> Recipe:
     return dataclasses.replace(recipe, head=dataclasses.replace(recipe.head, seed=seed))
 
 
+def located(recipe: Recipe, data: Path | None) -> Recipe:
+    """The same recipe with its data somewhere else; None: where it says."""
+    if data is None:
+        return recipe
+    spec = dataclasses.replace(recipe.head.data, path=data)
+    return dataclasses.replace(recipe, head=dataclasses.replace(recipe.head, data=spec))
+
+
 @dataclass(frozen=True, slots=True)
 class _Classes:
     classes: tuple[ClassSpec, ...]
