@@ -18,8 +18,8 @@ from edgekit.errors import ImageError, SpecError
 from edgekit.spec import ImageSpec
 
 __all__ = [
-    "SUFFIXES", "Box", "Order", "Placement", "Preparer", "full_bgr", "list_images", "placement",
-    "prepare", "read_image",
+    "SUFFIXES", "Box", "Order", "Placement", "Preparer", "decode_image", "full_bgr", "list_images",
+    "placement", "prepare", "read_image",
 ]  # fmt: skip
 
 Order: TypeAlias = Literal["RGB", "BGR"]
@@ -77,7 +77,22 @@ def full_bgr(picture: Picture) -> np.ndarray:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Decode an image file.
+    """Decode an image file; see `decode_image`.
+
+    Raises:
+        ImageError: the file cannot be read, is cut short, or is no image.
+        MissingPackage: OpenCV is not installed.
+    """
+    opencv("reading images")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot read the image {path}: {error.strerror}") from error
+    return decode_image(data, str(path))
+
+
+def decode_image(data: bytes, name: str) -> np.ndarray:
+    """Decode an image file's bytes; `name` is what an error calls it.
 
     Grey becomes three equal channels, transparency is dropped, 16 bits become 8, and the EXIF
     orientation is applied.
@@ -86,20 +101,16 @@ def read_image(path: Path) -> np.ndarray:
         (H, W, 3) uint8, RGB, C-contiguous, owned by the caller.
 
     Raises:
-        ImageError: the file cannot be read, is cut short, or is no image.
+        ImageError: the bytes are cut short, or are no image.
         MissingPackage: OpenCV is not installed.
     """
     cv2 = opencv("reading images")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"cannot read the image {path}: {error.strerror}") from error
     if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < 0:  # from the end, where it is
-        raise ImageError(f"the image {path} is cut short: a JPEG without its end; copy it again")
-    pixels = _decode(cv2, data, path)
+        raise ImageError(f"the image {name} is cut short: a JPEG without its end; copy it again")
+    pixels = _decode(cv2, data, name)
     if pixels is None:
         raise ImageError(
-            f"{path} ({len(data)} bytes) is not an image that can be decoded; "
+            f"{name} ({len(data)} bytes) is not an image that can be decoded; "
             "give a JPEG, PNG, WebP, BMP or TIFF file"
         )
     rgb: np.ndarray = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
@@ -130,11 +141,11 @@ def list_images(folder: Path) -> tuple[Path, ...]:
     return found
 
 
-def _decode(cv2: Any, data: bytes, path: Path) -> np.ndarray | None:
+def _decode(cv2: Any, data: bytes, name: str) -> np.ndarray | None:
     if not data:
         return None
     try:
         decoded: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
-        raise ImageError(f"cannot decode the image {path}: {error}") from error
+        raise ImageError(f"cannot decode the image {name}: {error}") from error
     return decoded
