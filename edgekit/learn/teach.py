@@ -21,6 +21,7 @@ def teach(
     before: nn.Module,
     rules: Rules | None = None,
     task: str = "fit",
+    first: int = 0,
 ) -> Fitted:
     """Train `module`, in place, on the recipe's data.
 
@@ -32,6 +33,7 @@ def teach(
         before: the network as it was when the step began: the teacher `before`.
         rules: what it is held to.
         task: names the run's files in the step's folder; one name for each run of a step.
+        first: epoch (from 0) to begin with, where the first ones are not to be repeated.
     """
     head, place = work.recipe.head, work.place
     batches = Resident(work.data.train, head.augment, how.batch, head.seed, place.rank, place.world)
@@ -44,6 +46,7 @@ def teach(
         seed=head.seed,
         objective=objective,
         rules=rules or Free(),
+        first=first,
     )
 
     def measure(average: nn.Module) -> float:

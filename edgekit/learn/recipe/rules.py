@@ -160,3 +160,7 @@ def _prune(step: PruneStep) -> _Rules:
     yield step.penalty >= 0, f"{name}: penalty must be at least 0"
     yield step.method != "l1" or step.penalty > 0, f"{name}: l1 needs a penalty above 0"
     yield step.rewind_epoch >= 0, f"{name}: rewind_epoch must be at least 0"
+    yield (
+        not step.rewind_epoch or step.rewind_epoch < step.fit.total_epochs,
+        (f"{name}: rewind_epoch is {step.rewind_epoch}, of {step.fit.total_epochs} epochs"),
+    )

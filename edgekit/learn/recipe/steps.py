@@ -103,11 +103,13 @@ class PruneStep:
     m: int = 4
     rounds: int = 1
     """Prune and train on so many times, each time an equal share of what is left."""
-    rewind_epoch: float = 0.0
-    """`lottery`: weights go back to what they were at this epoch of the first round (Frankle et
-    al., 2020)."""
+    rewind_epoch: int = 0
+    """`lottery`: weights go back to what they were when this epoch (from 0) of the dense training
+    began (Frankle et al., 2020)."""
     reinitialise: bool = False
     """`lottery`, as a control: the same masks on new random weights."""
+    shuffle: bool = False
+    """`lottery`, as another control: as many weights in each layer, at random places."""
     penalty: float = 0.0
     """`l1`: weight of the sum of absolute weights in the loss."""
     keep: tuple[str, ...] = ()
