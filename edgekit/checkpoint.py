@@ -147,6 +147,14 @@ def read_card(path: Path) -> Card | None:
     return card
 
 
+def card_of(name_or_file: str) -> Card | None:
+    """The card of a checkpoint that `resolve` finds; None if there is no such, or it has none."""
+    try:
+        return read_card(resolve(name_or_file))
+    except (CheckpointError, UnknownName):
+        return None
+
+
 def write(path: Path, tensors: Mapping[str, np.ndarray], card: Card) -> None:
     """Write weights and card; `card.sha256` is filled in.
 

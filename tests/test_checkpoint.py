@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save
 
 from edgekit import checkpoint
-from edgekit.checkpoint import Card
+from edgekit.checkpoint import Card, Made, Range
 from edgekit.errors import CheckpointError, StorageError, UnknownName
 from edgekit.spec import ImageSpec
 
@@ -20,7 +20,7 @@ TENSORS = {
     "features.0.bias": np.array([0.5, -1], np.float32),
 }
 CARD = Card(
-    schema=1,
+    schema=2,
     architecture="mobilenet_v2",
     arguments={"num_classes": 2, "width_mult": 0.5},
     image=ImageSpec(8, 8),
@@ -33,6 +33,12 @@ CARD = Card(
     recipe="test",
     seed=1,
     tools={"torch": "2"},
+    recipe_text='name = "test"',
+    data={"train": "0" * 64},
+    metrics={"macs": 12.0, "sparsity": 0.5},
+    history=(Made("distil", "distill", "test", 1, "1" * 64, 0.4, 12, 8),),
+    widths={"features.0": {"out_channels": 2}},
+    ranges={"image": Range(0.5, -128)},
 )
 
 
@@ -63,6 +69,16 @@ def test_a_tensor_that_is_not_contiguous_is_written_by_value(tmp_path: Path) -> 
     turned = np.arange(6, dtype=np.float32).reshape(2, 3).T
     checkpoint.write(tmp_path / "t.safetensors", {"a": turned}, CARD)
     np.testing.assert_array_equal(checkpoint.read(tmp_path / "t.safetensors").tensors["a"], turned)
+
+
+def test_a_card_of_the_first_release_is_read(path: Path) -> None:
+    card = json.loads(path.with_suffix(".json").read_text())
+    for name in ("recipe_text", "data", "metrics", "history", "widths", "ranges"):
+        del card[name]
+    path.with_suffix(".json").write_text(json.dumps(card | {"schema": 1}))
+    found = checkpoint.read(path).card
+    assert found is not None
+    assert (found.labels, found.history, found.ranges) == (CARD.labels, (), {})
 
 
 def test_weights_without_a_card_are_read(path: Path) -> None:
@@ -107,7 +123,9 @@ def test_every_cut_is_refused(path: Path) -> None:
     [
         ({"colour": "red"}, "unknown key 'colour'"),
         ({"labels": "cat"}, "'labels'"),
-        ({"schema": 2}, "schema 2; this edgekit reads schema 1"),
+        ({"schema": 3}, "schema 3; this edgekit reads schema 1 to 2"),
+        ({"history": [{"step": "distil"}]}, "history"),
+        ({"ranges": {"image": {"scale": "0.5", "zero_point": 0}}}, "scale"),
     ],
 )
 def test_a_card_that_does_not_fit_is_refused(
@@ -242,7 +260,7 @@ def test_the_carried_checkpoint_is_what_its_card_says() -> None:
 
 
 def test_a_file_written_long_ago_is_read(tmp_path: Path) -> None:
-    """The format, byte for byte: cards of this schema stay readable."""
+    """The first release's format, byte for byte: its cards stay readable."""
     stored = save({"a": np.array([1], np.float32)})
     (tmp_path / "old.safetensors").write_bytes(stored)
     (tmp_path / "old.json").write_text(OLD)
@@ -250,8 +268,12 @@ def test_a_file_written_long_ago_is_read(tmp_path: Path) -> None:
     assert card is not None
     assert card.labels == ("Egyptian cat", "espresso")
     assert card.image == ImageSpec(8, 8)
+    assert card.history == ()
+
+
+def test_what_is_written_now_byte_for_byte(tmp_path: Path) -> None:
     checkpoint.write(tmp_path / "new.safetensors", {"a": np.array([1], np.float32)}, CARD)
-    assert (tmp_path / "new.json").read_text() == OLD
+    assert (tmp_path / "new.json").read_text() == NEW
 
 
 OLD = """\
@@ -295,5 +317,80 @@ OLD = """\
     "torch": "2"
   },
   "trained_on": "made up"
+}
+"""
+
+NEW = """\
+{
+  "accuracy": 0.5,
+  "accuracy_images": 4,
+  "architecture": "mobilenet_v2",
+  "arguments": {
+    "num_classes": 2,
+    "width_mult": 0.5
+  },
+  "data": {
+    "train": "0000000000000000000000000000000000000000000000000000000000000000"
+  },
+  "history": [
+    {
+      "accuracy": 0.4,
+      "kind": "distill",
+      "macs": 12,
+      "parameters": 8,
+      "recipe": "test",
+      "seed": 1,
+      "sha256": "1111111111111111111111111111111111111111111111111111111111111111",
+      "step": "distil"
+    }
+  ],
+  "image": {
+    "color": "RGB",
+    "crop_fraction": 0.875,
+    "fill": 114,
+    "fit": "crop",
+    "height": 8,
+    "interpolation": "bilinear",
+    "mean": [
+      0.485,
+      0.456,
+      0.406
+    ],
+    "std": [
+      0.229,
+      0.224,
+      0.225
+    ],
+    "width": 8
+  },
+  "labels": [
+    "Egyptian cat",
+    "espresso"
+  ],
+  "license": "Apache-2.0",
+  "metrics": {
+    "macs": 12.0,
+    "sparsity": 0.5
+  },
+  "ranges": {
+    "image": {
+      "scale": 0.5,
+      "zero_point": -128
+    }
+  },
+  "recipe": "test",
+  "recipe_text": "name = \\"test\\"",
+  "schema": 2,
+  "seed": 1,
+  "sha256": "932dcf40673d4c3a7b6cbbbfacf8551c113a2331adce1dacb25f827560732e88",
+  "tools": {
+    "torch": "2"
+  },
+  "trained_on": "made up",
+  "widths": {
+    "features.0": {
+      "out_channels": 2
+    }
+  }
 }
 """

@@ -178,6 +178,7 @@ def _inspect_model(name: str, argument: list[str], size: str | None, json: bool)
     unfolded = sketch.unfolded_parameters(network)
     if not json:
         _print_network(network, found, flow, unfolded)
+        _print_history(name)
         return
     print_json(
         {
@@ -196,6 +197,35 @@ def _inspect_model(name: str, argument: list[str], size: str | None, json: bool)
             "unknown": flow.unknown,
             "layers": found.layers,
         }
+    )
+
+
+def _print_history(name: str) -> None:
+    """How a checkpoint came about, step by step."""
+    from edgekit import checkpoint
+    from edgekit.cli.show import print_table
+
+    card = checkpoint.card_of(name)
+    if card is None or not card.history:
+        return
+    columns = ("step", "kind", "recipe", "seed", "top-1", "M MACs", "M parameters", "weights")
+    print()
+    print_table(
+        columns,
+        [
+            (
+                made.step,
+                made.kind,
+                made.recipe,
+                str(made.seed),
+                "" if made.accuracy is None else f"{made.accuracy:.2%}",
+                f"{made.macs / 1e6:.2f}",
+                f"{made.parameters / 1e6:.3f}",
+                (made.sha256 or card.sha256)[:16],
+            )
+            for made in card.history
+        ],
+        right=columns[3:7],
     )
 
 
