@@ -33,7 +33,7 @@ def _rules(recipe: Recipe) -> _Rules:
         "the first step is a build; there is nothing to build before a step has trained",
     )
     twice = [n for n, count in Counter(step.name for step in recipe.steps).items() if count > 1]
-    yield not twice, f"two steps are called '{twice[:1]}'; give each a 'name' of its own"
+    yield not twice, f"two steps are called '{(twice or [''])[0]}'; give each a 'name' of its own"
     yield wanted != 1, "'classes' has 1 entry; two are the fewest that can be told apart"
     yield len({c.folder for c in classes}) == wanted, "'classes' names a folder twice"
     outputs = recipe.head.model.arguments.get("num_classes", wanted)
