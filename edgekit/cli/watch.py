@@ -1,26 +1,40 @@
 """How far long work is: a bar on a terminal, plain lines everywhere else; both on stderr."""
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
+
+EVERY_S = 60.0
+"""Between two lines about one task, where there is no bar."""
 
 
 class Watch(Protocol):
     """Whoever wants to know how far it is."""
 
-    def step(self, task: str, done: int, total: int) -> None:
-        """`done` of `total` steps of `task` are done."""
+    def step(self, task: str, done: int, total: int, note: str = "") -> None:
+        """`done` of `total` steps of `task` are done; `note` says how well."""
 
     def line(self, text: str) -> None:
         """Something worth a line in a log."""
 
 
 class _Log:
-    """Lines on stderr, for a log file."""
+    """Lines on stderr, for a log file; about a task that lasts, one now and then."""
 
-    def step(self, task: str, done: int, total: int) -> None:
-        pass
+    def __init__(self) -> None:
+        self._task, self._began, self._first, self._said = "", 0.0, 0, 0.0
+
+    def step(self, task: str, done: int, total: int, note: str = "") -> None:
+        now = time.monotonic()
+        if task != self._task:
+            self._task, self._began, self._first, self._said = task, now, done, now
+        if now - self._said < EVERY_S or done == self._first:
+            return
+        self._said = now
+        left = (now - self._began) / (done - self._first) * (total - done)
+        self.line(f"{task}: {done}/{total}, {_time(left)} left{f', {note}' if note else ''}")
 
     def line(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -33,18 +47,42 @@ def watching() -> Iterator[Watch]:
         yield _Log()
         return
     from rich.console import Console
-    from rich.progress import Progress, TaskID
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    with Progress(console=Console(stderr=True)) as progress:
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=600) as progress:
         tasks: dict[str, TaskID] = {}
 
         class Bar:
-            def step(self, task: str, done: int, total: int) -> None:
+            def step(self, task: str, done: int, total: int, note: str = "") -> None:
                 if task not in tasks:
-                    tasks[task] = progress.add_task(task)
-                progress.update(tasks[task], completed=done, total=total)
+                    tasks[task] = progress.add_task(task, completed=done, total=total, note=note)
+                progress.update(tasks[task], completed=done, total=total, note=note)
 
             def line(self, text: str) -> None:
                 progress.console.print(text, highlight=False, markup=False)
 
         yield Bar()
+
+
+def _time(seconds: float) -> str:
+    """`2 h 5 min`, `12 min`, `40 s`."""
+    minutes = round(seconds / 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min" if minutes >= 2 else f"{round(seconds)} s"

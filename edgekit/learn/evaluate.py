@@ -6,7 +6,7 @@ from torch import nn
 
 from edgekit.device.image import prepare
 from edgekit.learn.data.source import Images
-from edgekit.learn.train.loop import normalise
+from edgekit.learn.train.step import normalise
 from edgekit.spec import ImageSpec
 
 CPU = torch.device("cpu")

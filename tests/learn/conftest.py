@@ -86,7 +86,7 @@ class Silent:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def step(self, task: str, done: int, total: int) -> None:
+    def step(self, task: str, done: int, total: int, note: str = "") -> None:
         pass
 
     def line(self, text: str) -> None:

@@ -49,9 +49,11 @@ class Fit:
     compile: bool = False
     """With `torch.compile`: worth it on a GPU and on long runs."""
     recompute: bool = False
-    """Gradient checkpointing: compute activations twice, and keep fewer."""
+    """Gradient checkpointing (Chen et al., 2016): compute activations twice, and keep fewer."""
     patience: int = 0
     """Stop after so many epochs without a better top-1, and keep the best; 0: never."""
+    save_every_s: float = 60.0
+    """Seconds between two saves of a run's state within an epoch; each epoch's end is saved."""
 
     @property
     def sizes(self) -> tuple[Stage, ...]:

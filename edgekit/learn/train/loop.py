@@ -58,12 +58,14 @@ def fit(
         optimiser(module, how),
         torch.amp.GradScaler(place.device.type, enabled=how.precision == "fp16"),
         copy.deepcopy(module) if how.patience else None,
+        epoch=lesson.first,
     )
     if not states.resume(path, now) and place.leads:
         states.save(path, now)  # also tells at once whether it can be written
     saved = time.monotonic()
     sizes = [stage.size for stage in how.sizes for _ in range(stage.epochs)]
-    look = Look(now, lesson.classes, at_once=1 if place.device.type == "cpu" else AT_ONCE)
+    at_once = 1 if place.device.type == "cpu" else AT_ONCE
+    look = Look(now, lesson.classes, at_once, lesson.first * batches.steps)
     listener.begin(batches.steps, now.epoch * batches.steps + now.step, now.rows)
     with prepared(module, how, place), interruptible() as signals:
         try:
@@ -101,7 +103,7 @@ def fit(
                     if look.exact:
                         raise SpecError(explain(found, now, batch, lesson, place)) from None
                     states.resume(path, now)  # and again, until just before that step
-                    look = Look(now, lesson.classes, at_once=1)
+                    look = Look(now, lesson.classes, 1, lesson.first * batches.steps)
                     continue
                 seconds = time.monotonic() - began
                 with plain(now.average):

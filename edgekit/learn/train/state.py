@@ -30,8 +30,12 @@ class State:
     """Of the epoch: what comes next."""
     total: float = 0.0
     """Sum of the epoch's losses so far."""
+    early: float = 0.0
+    """Mean of the run's first losses, see `look`."""
+    astray: int = 0
+    """Steps in a row whose loss was far off, see `look`."""
     rows: list[dict[str, float]] = field(default_factory=list)
-    """One an epoch that is done, see `Row`."""
+    """One an epoch that is done, see `Listener.epoch`."""
 
     def _parts(self) -> dict[str, Any]:
         parts = {
@@ -43,7 +47,7 @@ class State:
         return parts if self.best is None else {**parts, "best": self.best}
 
 
-_NUMBERS = ("best_top1", "best_epoch", "epoch", "step", "total", "rows")
+_NUMBERS = ("best_top1", "best_epoch", "epoch", "step", "total", "early", "astray", "rows")
 
 
 def save(path: Path, state: State) -> None:

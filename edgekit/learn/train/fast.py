@@ -1,0 +1,114 @@
+"""How a network is run while it learns: faster, or with less memory; with the same numbers."""
+
+import functools
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from edgekit.errors import SpecError
+from edgekit.learn.recipe.fit import Fit
+from edgekit.learn.train.place import Place
+from edgekit.learn.train.stride import fast_strides
+
+
+@contextmanager
+def prepared(module: nn.Module, how: Fit, place: Place) -> Iterator[None]:
+    """While the block lasts, `module` runs as `how` asks for; its tensors keep their names.
+
+    Raises:
+        SpecError: it is to be compiled, and there is no C++ compiler.
+    """
+    with ExitStack() as stack:
+        if place.device.type == "cpu":
+            stack.enter_context(fast_strides(module))
+        if how.recompute:
+            stack.enter_context(recomputing(module))
+        if how.compile:
+            stack.enter_context(compiled(module, place))
+        yield
+
+
+@contextmanager
+def compiled(module: nn.Module, place: Place) -> Iterator[None]:
+    """While the block lasts, calls of `module` go through `torch.compile`."""
+    names = [os.environ.get("CXX", "c++"), "g++", "clang++"]
+    if place.device.type == "cpu" and not any(map(shutil.which, names)):
+        raise SpecError(
+            "fit.compile is true, but there is no C++ compiler on this machine; install g++, or "
+            "set compile = false: the numbers are the same"
+        )
+    module.compile(dynamic=False)
+    try:
+        yield
+    finally:
+        module._compiled_call_impl = None
+
+
+@contextmanager
+def plain(module: nn.Module) -> Iterator[None]:
+    """While the block lasts, calls of `module` are not compiled: those few in eval mode."""
+    kept, module._compiled_call_impl = module._compiled_call_impl, None
+    try:
+        yield
+    finally:
+        module._compiled_call_impl = kept
+
+
+@contextmanager
+def recomputing(module: nn.Module) -> Iterator[None]:
+    """While the block lasts, blocks keep only their inputs, and are run again for the gradient.
+
+    Gradient checkpointing (Chen et al., 2016). Dropout draws the same again, and batch norm counts
+    a batch once.
+    """
+    changed = list(blocks(module))
+    while len(changed) == 1 and (inner := list(blocks(changed[0]))):
+        changed = inner  # a network in a network
+    for block in changed:
+        block.forward = functools.partial(_forward, block, block.forward)
+    try:
+        yield
+    finally:
+        for block in changed:
+            del block.forward
+
+
+def blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """The largest parts that are no mere list of parts: residual blocks, as a rule."""
+    for part in module.children():
+        if isinstance(part, nn.Sequential | nn.ModuleList) and any(
+            any(inner.children()) for inner in part
+        ):
+            yield from blocks(part)
+        elif any(part.children()):
+            yield part
+
+
+def _forward(block: nn.Module, forward: Any, *inputs: Tensor) -> Any:
+    if not block.training:
+        return forward(*inputs)
+    return checkpoint(
+        forward,
+        *inputs,
+        use_reentrant=False,
+        context_fn=lambda: (nullcontext(), _statistics_held(block)),
+    )
+
+
+@contextmanager
+def _statistics_held(block: nn.Module) -> Iterator[None]:
+    """Batch norm normalises by the batch, as before, but its running statistics stay."""
+    norms = [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    tracking = [norm for norm in norms if norm.track_running_stats and norm.training]
+    for norm in tracking:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in tracking:
+            norm.track_running_stats = True
