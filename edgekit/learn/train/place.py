@@ -1,8 +1,41 @@
-"""Where a run takes place: which device, and which of how many processes."""
+"""Where a run takes place: which device, which of how many processes."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 import torch
+import torch.distributed as dist
+
+from edgekit.errors import InputError
+
+T = TypeVar("T")
+
+
+class Peers(Protocol):
+    """All processes of a run. Each call is made by every one of them, in the same order."""
+
+    def first(self, make: Callable[[], T]) -> T:
+        """What `make` returns in the first process; the others do not call it, and wait."""
+
+    def each(self, value: str) -> list[str]:
+        """Everybody's `value`, in the order of ranks; waits for the last."""
+
+    def mean(self, value: float) -> float:
+        """Of everybody's `value`; to be asked often."""
+
+
+class Alone:
+    """A run of one process."""
+
+    def first(self, make: Callable[[], T]) -> T:
+        return make()
+
+    def each(self, value: str) -> list[str]:
+        return [value]
+
+    def mean(self, value: float) -> float:
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +47,7 @@ class Place:
     """Of this process, from 0; the first one measures and writes."""
     world: int = 1
     """How many processes there are."""
+    peers: Peers = field(default_factory=Alone, compare=False, repr=False)
 
     @property
     def leads(self) -> bool:
@@ -21,3 +55,72 @@ class Place:
 
 
 HERE = Place(torch.device("cpu"))
+"""The only process, on the CPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What the environment says of this process."""
+
+    rank: int
+    world: int
+    local: int
+    """Among the processes of this machine, from 0: which GPU it takes."""
+
+
+def seat(environment: Mapping[str, str]) -> Seat:
+    """Read `RANK`, `WORLD_SIZE` and `LOCAL_RANK`; without them it is the only process.
+
+    Raises:
+        InputError: some are missing, or make no sense.
+    """
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    if not any(environment.get(name) for name in names[:2]):
+        return Seat(0, 1, 0)
+    wanted = (*names[:2], "MASTER_ADDR", "MASTER_PORT")
+    found = {name: environment[name] for name in (*wanted, names[2]) if environment.get(name)}
+    absent = [name for name in wanted if name not in found]
+    if absent:
+        raise InputError(
+            f"the environment has {', '.join(n for n in names if n in found)}, but not "
+            f"{' and '.join(absent)}; start several processes with 'torchrun --nproc-per-node N "
+            "-m edgekit train RECIPE', which sets them all, or unset RANK and WORLD_SIZE"
+        )
+    numbers = [found.get(name, "0") for name in (*names, "MASTER_PORT")]
+    if not all(number.isdecimal() for number in numbers) or int(numbers[0]) >= int(numbers[1]):
+        raise InputError(
+            f"RANK={numbers[0]}, WORLD_SIZE={numbers[1]}, LOCAL_RANK={numbers[2]} and "
+            f"MASTER_PORT={numbers[3]} in the environment must be whole numbers, RANK below "
+            "WORLD_SIZE; 'torchrun' sets them"
+        )
+    return Seat(*(int(number) for number in numbers[:3]))
+
+
+def choose_device(name: str, here: Seat) -> torch.device:
+    """`cpu`, `cuda`, or where `name` is empty CUDA if this machine has it.
+
+    Raises:
+        InputError: there is no CUDA, fewer GPUs than processes, or no NCCL to join them.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name not in ("", "cpu", "cuda"):
+        raise InputError(f"no device '{name}' to train on; there are: cpu, cuda")
+    if name == "cuda" and not count:
+        raise InputError(
+            "training on 'cuda' needs an NVIDIA GPU that torch can use, and it sees none "
+            f"(torch {torch.__version__}); several processes on CPUs talk through gloo instead of "
+            "NCCL: take the device 'cpu', or install a CUDA build of torch"
+        )
+    if not count or name == "cpu":
+        return torch.device("cpu")
+    if here.local >= count:
+        raise InputError(
+            f"process {here.local} of this machine, counted from 0, has no GPU: there are {count}; "
+            f"start 'torchrun --nproc-per-node {count}', or take the device 'cpu'"
+        )
+    if here.world > 1 and not dist.is_nccl_available():
+        raise InputError(
+            "this build of torch has no NCCL, by which processes on GPUs talk; train in one "
+            "process, or take the device 'cpu'"
+        )
+    return torch.device("cuda", here.local)
