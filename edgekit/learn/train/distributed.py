@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import torch
@@ -21,6 +22,7 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
+from edgekit.checkpoint import digest
 from edgekit.errors import EdgekitError, InputError, NetworkUnavailable
 from edgekit.learn.train.place import Place, Seat, choose_device, seat
 
@@ -77,7 +79,7 @@ def _join(here: Seat, device: torch.device) -> "Together":
             f"{str(error).splitlines()[0]}; see that all were started, and that a firewall lets "
             "the machines reach each other"
         ) from error
-    return Together(PrefixStore("edgekit", store), here, device)
+    return Together(PrefixStore("edgekit", store), here)
 
 
 def _meet(store: Store, here: Seat) -> Store:
@@ -113,8 +115,8 @@ class Together:
     What is stored is pickled: the machines of a run trust each other, as they do under torchrun.
     """
 
-    def __init__(self, store: Store, here: Seat, device: torch.device) -> None:
-        self._store, self._here, self._device = store, here, device
+    def __init__(self, store: Store, here: Seat) -> None:
+        self._store, self._here = store, here
         self._calls = 0
 
     def first(self, make: Callable[[], T]) -> T:
@@ -130,11 +132,6 @@ class Together:
         key = self._next()
         self._store.set(f"{key}/{self._here.rank}", value)
         return [self._await(f"{key}/{rank}").decode() for rank in range(self._here.world)]
-
-    def mean(self, value: float) -> float:
-        found = torch.tensor(value, dtype=torch.float64, device=self._device)
-        dist.all_reduce(found)
-        return float(found) / self._here.world
 
     def end(self, error: BaseException) -> NoReturn:
         """Tell the others how this one ends.
@@ -214,3 +211,9 @@ def agree(place: Place, value: str, what: str) -> None:
             "give all machines the same recipe, data and versions, and with -o a folder on a file "
             "system that they share"
         )
+
+
+def agree_on_file(place: Place, path: Path) -> None:
+    """Hold all processes to the same file, or none; raises InputError as `agree`."""
+    if place.world > 1:
+        agree(place, digest(path) if path.exists() else "none", str(path))

@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from edgekit.errors import SpecError
 from edgekit.learn.recipe.fit import Fit
 from edgekit.learn.train import state as states
 from edgekit.learn.train.diagnose import explain
+from edgekit.learn.train.distributed import agree_on_file
 from edgekit.learn.train.fast import plain, prepared
 from edgekit.learn.train.interrupt import interruptible
 from edgekit.learn.train.lesson import Fitted, Lesson, Listener
@@ -20,6 +22,7 @@ from edgekit.learn.train.optimise import Average, decay_after, optimiser, rate, 
 from edgekit.learn.train.place import Place
 from edgekit.learn.train.state import State
 from edgekit.learn.train.step import backward, clip, reseed, update
+from edgekit.learn.train.sync import Learner, synchronised
 
 
 def fit(
@@ -60,14 +63,19 @@ def fit(
         copy.deepcopy(module) if how.patience else None,
         epoch=lesson.first,
     )
-    if not states.resume(path, now) and place.leads:
+    if not _resume(path, now, place) and place.leads:
         states.save(path, now)  # also tells at once whether it can be written
     saved = time.monotonic()
     sizes = [stage.size for stage in how.sizes for _ in range(stage.epochs)]
     at_once = 1 if place.device.type == "cpu" else AT_ONCE
     look = Look(now, lesson.classes, at_once, lesson.first * batches.steps)
     listener.begin(batches.steps, now.epoch * batches.steps + now.step, now.rows)
-    with prepared(module, how, place), interruptible() as signals:
+    learner = Learner(module, lesson.objective, place)
+    with (
+        prepared(module, how, place),
+        synchronised(module, place),
+        interruptible() as signals,
+    ):
         try:
             while now.epoch < how.total_epochs and not _is_over(now, how):
                 began, first = time.monotonic(), now.step
@@ -83,18 +91,18 @@ def fit(
                             lr = rate((done + 0.5) / batches.steps, how)  # of the step's middle
                             set_rate(now.optimiser, lr)
                             reseed(lesson.seed, done, place.rank)  # dropout
-                            loss = backward(now, batch, lesson, place)
+                            loss = backward(now, batch, lesson, learner, place)
                             norm = clip(now, how)
-                            for point in look.at(loss, lr, norm, done + 1):
+                            points = look.at(loss, lr, norm, done + 1)
+                            for point in points:
                                 listener.step(point)
                             update(now)
                             lesson.rules.after_step(module)
                             if now.average is not module:
                                 average.follow(decay_after(done, how))
                             now.step += 1
-                            if place.leads and time.monotonic() - saved > how.save_every_s:
-                                for point in look.rest():
-                                    listener.step(point)
+                            due = time.monotonic() - saved > how.save_every_s
+                            if place.leads and due and points:  # then all steps were looked at
                                 _save(path, now)
                                 saved = time.monotonic()
                     for point in look.rest():
@@ -102,12 +110,12 @@ def fit(
                 except Unsound as found:
                     if look.exact:
                         raise SpecError(explain(found, now, batch, lesson, place)) from None
-                    states.resume(path, now)  # and again, until just before that step
+                    _resume(path, now, place)  # and again, until just before that step
                     look = Look(now, lesson.classes, 1, lesson.first * batches.steps)
                     continue
                 seconds = time.monotonic() - began
                 with plain(now.average):
-                    top1 = measure(now.average)
+                    top1 = place.peers.first(partial(measure, now.average))
                 with signals.held():
                     now.rows.append(
                         {
@@ -133,6 +141,12 @@ def fit(
             raise
     kept = now.average if now.best is None else now.best
     return Fitted(kept.eval().to("cpu"), tuple(now.rows))
+
+
+def _resume(path: Path, now: State, place: Place) -> bool:
+    """Go on from `path`, if it is there, for all processes."""
+    agree_on_file(place, path)
+    return states.resume(path, now)
 
 
 def _is_over(now: State, how: Fit) -> bool:

@@ -21,9 +21,6 @@ class Peers(Protocol):
     def each(self, value: str) -> list[str]:
         """Everybody's `value`, in the order of ranks; waits for the last."""
 
-    def mean(self, value: float) -> float:
-        """Of everybody's `value`; to be asked often."""
-
 
 class Alone:
     """A run of one process."""
@@ -33,9 +30,6 @@ class Alone:
 
     def each(self, value: str) -> list[str]:
         return [value]
-
-    def mean(self, value: float) -> float:
-        return value
 
 
 @dataclass(frozen=True, slots=True)

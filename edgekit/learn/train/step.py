@@ -14,6 +14,7 @@ from edgekit.learn.train.lesson import Lesson
 from edgekit.learn.train.objective import Part
 from edgekit.learn.train.place import Place
 from edgekit.learn.train.state import State
+from edgekit.learn.train.sync import Learner
 from edgekit.spec import ImageSpec
 
 
@@ -23,17 +24,22 @@ def reseed(seed: int, done: int, rank: int) -> None:
     torch.manual_seed(int(mixed[0]))
 
 
-def backward(now: State, batch: Batch, lesson: Lesson, place: Place) -> Tensor:
-    """Add the batch's gradient, a part after the other; returns its loss, on the run's device."""
+def backward(now: State, batch: Batch, lesson: Lesson, learner: Learner, place: Place) -> Tensor:
+    """Add the batch's gradient, a part after the other; returns its loss, on the run's device.
+
+    Both are means over all processes.
+    """
     losses = []
-    for part in parts(batch, lesson, place):
-        with autocast(lesson.how, place):
-            loss = lesson.objective.loss(now.module, part)
-        penalty = lesson.rules.penalty(now.module)
-        loss = (loss if penalty is None else loss + penalty) / lesson.how.accumulate
-        now.scaler.scale(loss).backward()
+    for n, part in enumerate(parts(batch, lesson, place), 1):
+        with learner.gathering(last=n == lesson.how.accumulate):
+            with autocast(lesson.how, place):
+                loss = learner.loss(part)
+            penalty = lesson.rules.penalty(now.module)
+            loss = (loss if penalty is None else loss + penalty) / lesson.how.accumulate
+            now.scaler.scale(loss).backward()
         losses.append(loss.detach())
-    return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+    learner.check()
+    return learner.mean(losses[0] if len(losses) == 1 else torch.stack(losses).sum())
 
 
 def clip(now: State, how: Fit) -> Tensor:

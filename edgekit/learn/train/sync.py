@@ -32,6 +32,7 @@ class Learner:
         """Give all processes the tensors of the first one, where they differ."""
         self._loss = _Loss(module, objective)
         self._shared: tuple[DistributedDataParallel, ...] = ()
+        self._checked = place.world == 1
         if place.world > 1:
             others = _has_other_buffers(module)
             self._shared = (DistributedDataParallel(self._loss, broadcast_buffers=others),)
@@ -44,10 +45,19 @@ class Learner:
         """For the loss and gradient of one part of a step: only the `last` one is waited for."""
         return self._shared[0].no_sync() if self._shared and not last else nullcontext()
 
-    def check(self) -> None:
-        """See, after a step's gradient, that all parameters have one; raises SpecError."""
+    def mean(self, value: Tensor) -> Tensor:
+        """Of a scalar, over all processes."""
         if not self._shared:
+            return value
+        total = value / dist.get_world_size()
+        dist.all_reduce(total)
+        return total
+
+    def check(self) -> None:
+        """See, after the first step's gradient, that all parameters have one; raises SpecError."""
+        if self._checked:
             return
+        self._checked = True
         left_out = [
             name
             for name, parameter in self._loss.named_parameters()
