@@ -54,12 +54,11 @@ def _without(gone: Tensor, gradient: Tensor) -> Tensor:
 class Shrink(Free):
     """Adds `weight` times the sum of the absolute weights to the loss (Han et al., 2015, 3.1)."""
 
-    def __init__(self, names: Iterable[str], weight: float) -> None:
-        self._names, self._weight = frozenset(names), weight
+    def __init__(self, weights: Iterable[nn.Parameter], weight: float) -> None:
+        self._weights, self._weight = tuple(weights), weight
 
     def penalty(self, module: nn.Module) -> Tensor | None:
-        total = [p.abs().sum() for n, p in module.named_parameters() if n in self._names]
-        return self._weight * torch.stack(total).sum()
+        return self._weight * torch.stack([p.abs().sum() for p in self._weights]).sum()
 
 
 class Remember(Free):
