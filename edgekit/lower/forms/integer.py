@@ -102,7 +102,19 @@ def fold_hard_sigmoids(model: fx.GraphModule) -> None:
     Exact: hard_sigmoid(y) = clamp(y/6 + 1/2, 0, 1) (MobileNetV3, section 5.2). TFLite has no
     operator for it, so its converter would leave float arithmetic between the integers.
     """
-    graph = model.graph
+    for node, layer in hard_sigmoid_layers(model.graph):
+        for source, shift in zip(layer.args[1:3], (0.0, 0.5), strict=True):
+            assert isinstance(source, fx.Node)
+            owner, _, name = str(source.target).rpartition(".")
+            getattr(model.get_submodule(owner), name).data.div_(6).add_(shift)
+        node.target, node.args = aten.hardtanh.default, (layer, 0.0, 1.0)
+    model.graph.lint()
+    model.recompile()
+
+
+def hard_sigmoid_layers(graph: fx.Graph) -> list[tuple[fx.Node, fx.Node]]:
+    """Each hard sigmoid that can become part of the layer before it, and that layer."""
+    found = []
     for node in [n for n in graph.nodes if n.target is aten.hardsigmoid.default]:
         layer = node.args[0]
         if layer.target not in CONVOLUTIONS or len(layer.users) > 1 or len(layer.args) < 3:
@@ -110,12 +122,8 @@ def fold_hard_sigmoids(model: fx.GraphModule) -> None:
         constants = layer.args[1:3]
         if any(c is None or c.op != "get_attr" or len(c.users) > 1 for c in constants):
             continue
-        for source, shift in zip(constants, (0.0, 0.5), strict=True):
-            owner, _, name = source.target.rpartition(".")
-            getattr(model.get_submodule(owner), name).data.div_(6).add_(shift)
-        node.target, node.args = aten.hardtanh.default, (layer, 0.0, 1.0)
-    graph.lint()
-    model.recompile()
+        found.append((node, layer))
+    return found
 
 
 def drop_clips(model: fx.GraphModule) -> None:

@@ -88,11 +88,16 @@ def equalise(module: fx.GraphModule, images: Sequence[Tensor]) -> fx.GraphModule
         images: uint8 (1, H, W, 3), the calibration images.
     """
     module = copy.deepcopy(module)
+    for space, factors in measured(module, images):
+        _scale(module, space, factors)
+    return module
+
+
+def measured(module: fx.GraphModule, images: Sequence[Tensor]) -> list[tuple[Space, Tensor]]:
+    """Each space that is free to be scaled, and r, (C,), that evens it out on `images`."""
     spaces = find_spaces(module.graph)
     ranges = channel_ranges(module, {part.node for s in spaces for part in s.nodes}, images)
-    for space in spaces:
-        _scale(module, space, _factors(space, ranges))
-    return module
+    return [(space, _factors(space, ranges)) for space in spaces]
 
 
 def find_spaces(graph: fx.Graph) -> list[Space]:
@@ -255,13 +260,13 @@ def _factors(space: Space, ranges: dict[fx.Node, Tensor]) -> Tensor:
     for part in space.nodes:
         if part.node.target not in _before_clip(space):
             peak[part.channels] = torch.maximum(peak[part.channels], ranges[part.node])
-    free = all(_is_free(part.node) for part in space.users)
+    free = all(is_free(part.node) for part in space.users)
     widest = float(peak.amax()) if space.ceiling is None else space.ceiling / HEADROOM
     factors = (widest / peak).clamp(min=1.0, max=LARGEST)
     return factors if free else factors**STRENGTH
 
 
-def _is_free(node: fx.Node) -> bool:
+def is_free(node: fx.Node) -> bool:
     """A depthwise weight has a scale for each channel: dividing it costs no precision."""
     return node.target is aten.conv2d.default and _is_depthwise(node)
 
@@ -279,7 +284,7 @@ def _scale(module: fx.GraphModule, space: Space, factors: Tensor) -> None:
             if isinstance(tensor, fx.Node):
                 _multiply(module, tensor, factors[part.channels], axis=0)
     for part in space.users:
-        axis = 0 if _is_free(part.node) else 1
+        axis = 0 if is_free(part.node) else 1
         _multiply(module, part.node.args[1], 1 / factors[part.channels], axis)
 
 

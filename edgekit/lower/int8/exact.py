@@ -27,8 +27,8 @@ import torch
 from torch import fx
 
 from edgekit.lower.export import aten
-from edgekit.lower.forms.integer import CONVOLUTIONS, get_constant, set_constant
-from edgekit.lower.int8.multiplier import at_least, at_most, is_exact
+from edgekit.lower.forms.integer import CONVOLUTIONS
+from edgekit.lower.int8.multiplier import at_most, is_exact
 from edgekit.lower.int8.pairs import (
     DEQUANTIZE,
     QUANTIZE,
@@ -36,13 +36,9 @@ from edgekit.lower.int8.pairs import (
     calls,
     maker_of,
     operands_of,
-    result_of,
     scale_of,
-    weights_of,
 )
-
-LARGEST_BIAS = 2**22
-"""In integers of s_in * s_weight: a float32 still holds each one exactly."""
+from edgekit.lower.int8.weights import settle_weights
 
 MOVES = SHARING | {aten.cat.default, DEQUANTIZE}
 """What gives the numbers that it takes, of one input or several; and what is quantised twice."""
@@ -80,18 +76,18 @@ def make_exact(model: fx.GraphModule, fixed: frozenset[float]) -> None:
         model: what `convert_pt2e(fold_quantize=False)` gave.
         fixed: scales that an operator dictates; they are left as they are.
     """
-    of = _values(model.graph, fixed)
+    settle_activations(model.graph, fixed)
+    settle_weights(model)
+
+
+def settle_activations(graph: fx.Graph, fixed: frozenset[float]) -> None:
+    """The first half of `make_exact`: the scales of activations."""
+    of = _values(graph, fixed)
     scales: dict[int, float] = {}
     for value in of.values():
         _settle(value, of, scales)
     for value in {id(v): v for v in of.values()}.values():
         _write(value, scales[id(value.peers)])
-    layers = [node for node in model.graph.nodes if node.target in CONVOLUTIONS]
-    for layer in layers:
-        _own_weights(layer)
-    for layer in layers:
-        _requantise_weights(model, layer)
-    model.recompile()
 
 
 def doubts(graph: fx.Graph) -> tuple[str, ...]:
@@ -206,47 +202,6 @@ def _write(value: Value, scale: float) -> None:
     for node in value.nodes:
         for each in (node, *(user for user in node.users if user.target is DEQUANTIZE)):
             each.args = (each.args[0], scale, zero, *each.args[3:])
-
-
-def _own_weights(layer: fx.Node) -> None:
-    """Give a layer that is used twice a quantisation of its weights for each use, in place.
-
-    M depends on the scales around it, and they differ.
-    """
-    pair = weights_of(layer)
-    if pair is None or all(len(node.users) == 1 for node in pair):
-        return
-    quantize, dequantize = pair
-    with layer.graph.inserting_before(layer):
-        own = layer.graph.node_copy(quantize)
-        values = layer.graph.node_copy(dequantize)
-    values.replace_input_with(quantize, own)
-    layer.replace_input_with(dequantize, values)
-
-
-def _requantise_weights(model: fx.GraphModule, layer: fx.Node) -> None:
-    """Move the scale of each channel's weights; weights and bias become exact multiples."""
-    pair, made = weights_of(layer), result_of(layer)
-    source = layer.args[0]
-    if pair is None or made is None or not calls(source, DEQUANTIZE):
-        return
-    quantize, dequantize = pair
-    s_in, s_out = scale_of(source), scale_of(made)
-    weight, scales = (get_constant(model, node) for node in quantize.args[:2])
-    bias_node = layer.args[2] if len(layer.args) > 2 else None
-    wanted = scales.double()
-    if bias_node is not None:
-        bias = get_constant(model, bias_node).double()
-        wanted = torch.maximum(wanted, bias.abs() / (s_in * LARGEST_BIAS))
-    factors = [at_least(m) for m in (wanted * s_in / s_out).tolist()]
-    exact = (torch.tensor(factors, dtype=torch.float64) * s_out / s_in).to(scales.dtype)
-    steps = exact.double().view(-1, *[1] * (weight.dim() - 1))
-    integers = (weight.double() / steps).round().clamp(-127, 127)
-    set_constant(model, quantize.args[0], integers * steps, {quantize})
-    set_constant(model, quantize.args[1], exact, {quantize, dequantize})
-    if bias_node is not None:
-        unit = exact.double() * s_in
-        set_constant(model, bias_node, (bias / unit).round() * unit, {layer})
 
 
 def _sources(quantize: fx.Node, of: dict[fx.Node, Value]) -> list[fx.Node]:

@@ -9,7 +9,7 @@ them in its own way.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -26,6 +26,7 @@ from torchao.quantization.pt2e.quantizer.quantizer import (
     SharedQuantizationSpec,
 )
 
+from edgekit.checkpoint import Range
 from edgekit.errors import SpecError, UnknownName
 from edgekit.lower.export import ACTIVATIONS, aten
 from edgekit.lower.forms.integer import (
@@ -46,6 +47,8 @@ from edgekit.lower.int8.observers import (
     activation,
 )
 from edgekit.lower.int8.pairs import SHARING, layer_name
+from edgekit.lower.int8.ranges import write_ranges
+from edgekit.lower.int8.weights import settle_weights
 from edgekit.spec import Scheme
 
 
@@ -190,7 +193,11 @@ def kept_layers(graph: fx.Graph, patterns: Sequence[str]) -> set[fx.Node]:
 
 
 def quantise(
-    module: fx.GraphModule, images: Sequence[torch.Tensor], scheme: Scheme, wanted: Ptq = USUAL
+    module: fx.GraphModule,
+    images: Sequence[torch.Tensor],
+    scheme: Scheme,
+    wanted: Ptq = USUAL,
+    ranges: Mapping[str, Range] | None = None,
 ) -> ExportedProgram:
     """Calibrate on `images` and convert.
 
@@ -199,19 +206,24 @@ def quantise(
         images: uint8 (1, H, W, 3) each, already through the image contract.
         scheme: `affine` or `symmetric` activations.
         wanted: what is to be done otherwise than usual.
+        ranges: of activations, final, from training for int8; `images` are then not calibrated on.
 
     Raises:
+        CheckpointError: `ranges` are of another network.
         SpecError: nothing in the network could be quantised.
         UnknownName: a layer to be kept in float is not there.
     """
     original = copy.deepcopy(module) if wanted.correct_bias else module
     prepared = prepare_pt2e(module, EdgeQuantizer(scheme, wanted))
     with torch.inference_mode():
-        for image in images:
+        for image in images[: 1 if ranges else None]:  # one: observers of weights must run, too
             prepared(image)
-        converted = convert_pt2e(prepared, fold_quantize=False)
-        drop_clips(converted)
-        make_exact(converted, DICTATED)
+        converted = converted_from(prepared)
+        if ranges:
+            write_ranges(converted.graph, ranges)
+            settle_weights(converted)
+        else:
+            make_exact(converted, DICTATED)
         if wanted.correct_bias:
             correct_biases(original, converted, images[:CORRECTED_ON])
     result = torch.export.export(converted, (images[0],))
@@ -222,3 +234,10 @@ def quantise(
             "no convolution or linear layer was found to quantise: use --precision fp16"
         )
     return result
+
+
+def converted_from(prepared: fx.GraphModule) -> fx.GraphModule:
+    """The int8 graph of a calibrated one, its scales not yet exact."""
+    converted = convert_pt2e(prepared, fold_quantize=False)
+    drop_clips(converted)
+    return converted

@@ -20,10 +20,11 @@ from edgekit.lower.forms.canonical import canonical
 from edgekit.lower.forms.integer import CONVOLUTIONS, get_constant
 from edgekit.lower.gate import parity
 from edgekit.lower.gate.hold import quiet
-from edgekit.lower.int8.exact import LARGEST_BIAS, doubts
+from edgekit.lower.int8.exact import doubts
 from edgekit.lower.int8.multiplier import at_least, at_most, is_exact
 from edgekit.lower.int8.pairs import QUANTIZE, maker_of, result_of, scale_of, weights_of
 from edgekit.lower.int8.quantise import quantise
+from edgekit.lower.int8.weights import LARGEST_BIAS, at_least_each
 from edgekit.lower.load import load_network
 from edgekit.lower.network import Network
 from edgekit.lower.plan import Request, make_plan
@@ -51,6 +52,12 @@ def test_a_multiplier_is_met_from_above_and_below(wanted: float) -> None:
     above, below = at_least(wanted), at_most(wanted)
     assert wanted * (1 - 1e-8) <= above <= wanted * (1 + 2 / 500)
     assert wanted * (1 + 1e-8) >= below >= wanted * (1 - 2 / 500)
+
+
+@given(st.lists(multipliers, min_size=1, max_size=20))
+def test_many_multipliers_at_once_are_those_of_one_at_a_time(wanted: list[float]) -> None:
+    found = at_least_each(torch.tensor(wanted, dtype=torch.float64)).tolist()
+    assert found == [at_least(each) for each in wanted]
 
 
 @given(st.floats(1e-4, 8), st.integers(-(2**20), 2**20))
