@@ -92,6 +92,8 @@ class Card:
     `{"features.1.conv.0.0": {"out_channels": 24}}`, over what the architecture builds."""
     ranges: Mapping[str, Range] = field(default_factory=dict)
     """Of a network trained for int8: activation -> the integers that stand for it."""
+    keep_float: tuple[str, ...] = ()
+    """Of a network trained for int8: the layers that are not quantised, as in `features.0.*`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,9 @@ def write(path: Path, student: Student, step: Step, work: Work) -> Student:
     """
     head = work.recipe.head
     module = student.module
-    found = accuracy(module, work.data.validation, head.image)
+    found = student.accuracy
+    if found is None:
+        found = accuracy(module, work.data.validation, head.image)
     tensors = {n: value.detach().contiguous().numpy() for n, value in module.state_dict().items()}
     weights = [p.detach() for p in module.parameters()]
     nonzero = sum(int(torch.count_nonzero(weight)) for weight in weights)
@@ -64,6 +66,7 @@ def write(path: Path, student: Student, step: Step, work: Work) -> Student:
         history=(*student.history, made),
         widths=student.widths,
         ranges=student.ranges,
+        keep_float=student.keep_float,
     )
     checkpoint.write(path, tensors, card)
     return replace(student, history=_settled(path, card))
@@ -85,5 +88,6 @@ def load(path: Path, module: nn.Module) -> Student:
         module=load_weights(module, stored.tensors, str(path)),
         widths=card.widths,
         ranges=card.ranges,
+        keep_float=card.keep_float,
         history=_settled(path, card),
     )

@@ -44,5 +44,9 @@ class Student:
     """See `checkpoint.Card`."""
     ranges: Mapping[str, Range] = field(default_factory=dict)
     """See `checkpoint.Card`."""
+    keep_float: tuple[str, ...] = ()
+    """See `checkpoint.Card`."""
+    accuracy: float | None = None
+    """Top-1 in [0, 1] of what is deployed, where that is not the module's: in int8. None: it is."""
     history: tuple[Made, ...] = ()
     """Of the steps before."""

@@ -14,7 +14,7 @@ from edgekit import bundle
 from edgekit.atomic import writing
 from edgekit.bundle import Bundle
 from edgekit.errors import InputError, StorageError
-from edgekit.lower import calibrate, export
+from edgekit.lower import calibrate, export, trained
 from edgekit.lower.calibrate import Images
 from edgekit.lower.gate import edges, parity, plot
 from edgekit.lower.gate.packaged import answers, packaged
@@ -61,7 +61,7 @@ def build(request: Request, say: Say) -> Bundle:
     try:
         with writing(out, request.force) as folder:
             images = read_images(request.calibration, network.image)
-            if plan.precision == "int8":
+            if plan.precision == "int8" and not trained.ranges_of(plan, network):
                 calibrate.check_for_quantising(images)
             say(f"{network.name}: {len(images.inputs)} images from {images.source}")
             budget = None
@@ -164,7 +164,7 @@ def _manifest(
     folder: Path,
 ) -> Manifest:
     spec = export.model_spec(network, plan.precision, plan.target.scheme)
-    calibrated = _calibrated_on(plan, images)
+    calibrated = _calibrated_on(plan, network, images)
     limits = parity.lowered_limits(plan.precision, None, network.trained)
     return Manifest(
         schema=SCHEMA,
@@ -198,9 +198,9 @@ def _manifest(
     )
 
 
-def _calibrated_on(plan: Plan, images: Images) -> Images | None:
+def _calibrated_on(plan: Plan, network: Network, images: Images) -> Images | None:
     if plan.precision == "int8":
-        return images
+        return None if trained.ranges_of(plan, network) else images
     return images.first(CORRECTED_ON) if plan.precision in WEIGHT_ONLY else None
 
 

@@ -78,6 +78,8 @@ def load_network(
         checkpoint_sha256=checkpoint.digest(stored.path) if stored else "",
         accuracy=_accuracy(card),
         stored_folded=stored_folded,
+        ranges=card.ranges if card else {},
+        keep_float=card.keep_float if card else (),
     )
 
 
@@ -175,7 +177,8 @@ def _way_to_logits(output: object) -> str:
 def _accuracy(card: Card | None) -> Accuracy | None:
     if card is None or card.accuracy is None:
         return None
-    return Accuracy(card.accuracy, card.accuracy_images, "float checkpoint, its validation images")
+    kind = "in int8, as trained" if card.ranges else "float checkpoint"
+    return Accuracy(card.accuracy, card.accuracy_images, f"{kind}, its validation images")
 
 
 def _is_checkpoint(model: str) -> bool:

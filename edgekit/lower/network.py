@@ -10,7 +10,7 @@ import dataclasses
 import inspect
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -20,6 +20,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from edgekit import checkpoint
+from edgekit.checkpoint import Range
 from edgekit.errors import SpecError
 from edgekit.manifest import Accuracy
 from edgekit.spec import ImageSpec
@@ -44,6 +45,10 @@ class Network:
     """Whether its answers mean something; if not, the gate compares logits, not what is largest."""
     stored_folded: bool = False
     """Whether its weights were stored without batch norm: there is no network before folding."""
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    """Of activations in int8, where it was trained for that: see `int8.ranges`."""
+    keep_float: tuple[str, ...] = ()
+    """The layers that it was trained to keep in float then."""
 
     @property
     def classes(self) -> int:

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 
-from edgekit.lower import export
+from edgekit.lower import export, trained
 from edgekit.lower.calibrate import Images
 from edgekit.lower.forms.canonical import canonical
-from edgekit.lower.forms.integer import integer_forms
+from edgekit.lower.forms.integer import in_integer_forms, integer_forms
 from edgekit.lower.gate import edges, parity, reference, taps, tracing
 from edgekit.lower.gate.hold import Gate, one_thread, quiet
 from edgekit.lower.gate.parity import Probe
@@ -22,7 +22,7 @@ from edgekit.lower.gate.taps import LayerSnr
 from edgekit.lower.int8.bias import CORRECTED_ON
 from edgekit.lower.int8.equalise import equalise
 from edgekit.lower.int8.exact import doubts
-from edgekit.lower.int8.quantise import quantise
+from edgekit.lower.int8.quantise import Ptq, quantise
 from edgekit.lower.int8.sensitivity import Budget, keep_within
 from edgekit.lower.int8.weight_only import quantise_weights
 from edgekit.lower.network import CameraInput, Network, folded
@@ -68,8 +68,10 @@ def prepare(
     Raises:
         CheckFailed: the budget cannot be kept.
         HopError: the first hop that was breached.
+        InputError: it was trained for int8, but for another scheme than the target's.
         SpecError: what the network does cannot be traced; names the line.
     """
+    ranges = trained.ranges_of(plan, network, budget is not None)
     odd = dict(zip(edges.frames(), edges.images(network.image).inputs, strict=True))
     gate = Gate(Probe(images.first(parity.IMAGES).inputs, odd), network.trained)
     spec = export.model_spec(network, plan.precision, plan.target.scheme)
@@ -89,11 +91,11 @@ def prepare(
             stored = quantise_weights(exported, tensors, plan.precision)
         logits = _quantised(gate, exported, stored.program, logits, plan.precision)
         return Prepared(stored.program, exported, spec, gate, logits, stored.notes)
-    evened = _evened(exported, images)
-    program, kept = _int8(plan, evened, images, budget, say)
+    evened = _integer_forms(exported, images) if ranges else _evened(exported, images)
+    program, kept = _int8(plan, evened, images, budget, say, network if ranges else None)
     logits = _quantised(gate, evened, program, logits, plan.precision)
     found = doubts(program.graph)
-    notes = _notes(kept, found)
+    notes = (*trained.notes_of(plan, network), *_notes(kept, found))
     return Prepared(program, exported, spec, gate, logits, notes, same=not found)
 
 
@@ -139,11 +141,30 @@ def _evened(program: ExportedProgram, images: Images) -> ExportedProgram:
         return torch.export.export(level, (few[0],))
 
 
+def _integer_forms(program: ExportedProgram, images: Images) -> ExportedProgram:
+    """The same of a network that was evened out before it was trained for int8."""
+    with quiet():
+        return in_integer_forms(program, torch.from_numpy(images.inputs[0]))
+
+
 def _int8(
-    plan: Plan, program: ExportedProgram, images: Images, budget: Budget | None, say: Say
+    plan: Plan,
+    program: ExportedProgram,
+    images: Images,
+    budget: Budget | None,
+    say: Say,
+    network: Network | None,
 ) -> tuple[ExportedProgram, tuple[str, ...]]:
-    """The quantised program, and the layers that it keeps in float."""
+    """The quantised program, and the layers that it keeps in float.
+
+    `network` is given where its ranges are those of training.
+    """
     tensors = [torch.from_numpy(tensor) for tensor in images.inputs]
+    if network is not None:
+        module, kept = program.module(check_guards=False), network.keep_float
+        with quiet():
+            wanted = Ptq(keep_float=kept)
+            return quantise(module, tensors, plan.target.scheme, wanted, network.ranges), kept
 
     def quantised(kept: tuple[str, ...]) -> ExportedProgram:
         wanted = dataclasses.replace(plan.ptq, keep_float=(*plan.ptq.keep_float, *kept))

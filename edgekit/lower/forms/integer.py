@@ -1,10 +1,12 @@
 """Forms that integer kernels have: exact rewrites of a graph before and after quantising."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import fx
+from torch.export import ExportedProgram
 
 from edgekit.lower.export import ACTIVATIONS, aten
 
@@ -17,6 +19,13 @@ def integer_forms(model: fx.GraphModule) -> None:
     make_padding_explicit(model)
     split_hard_swishes(model)
     fold_hard_sigmoids(model)
+
+
+def in_integer_forms(program: ExportedProgram, pixels: torch.Tensor) -> ExportedProgram:
+    """A copy of `program`, exported anew; `pixels` are an example, (1, H, W, 3) uint8."""
+    module = copy.deepcopy(program.module(check_guards=False))  # weights change with their layers
+    integer_forms(module)
+    return torch.export.export(module, (pixels,))
 
 
 def make_padding_explicit(model: fx.GraphModule) -> None:
