@@ -94,6 +94,11 @@ class PruneStep:
     """In which `latency` is measured."""
     criterion: Literal["l1", "batch_norm", "taylor"] = "l1"
     """What tells how much a channel matters."""
+    least: float = 0.125
+    """`channels`: what stays of each layer at least, as a fraction."""
+    round_to: int = 8
+    """`channels`: widths are multiples of this, which fast kernels work in; narrower layers stay as
+    they are."""
     sparsity: float = 0.0
     """`magnitude`, `lottery`, `l1`: share of the weights that become zero."""
     scope: Literal["global", "layer"] = "global"
