@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
-from edgekit.learn.data.resident import Resident
+from edgekit.learn.data.open import open_batches
 from edgekit.learn.distil.objective import distilling
 from edgekit.learn.evaluate import accuracy
 from edgekit.learn.recipe.fit import Fit
@@ -41,7 +41,7 @@ def teach(
         task: names the run's files in the step's folder; one name for each run of a step.
         first: the epoch it begins with, see `Lesson`.
     """
-    lesson = lesson_of(how, distill, work, before, rules, first)
+    lesson = lesson_of(module, how, distill, work, before, rules, first)
     place = work.place
 
     def measure(average: nn.Module) -> float:
@@ -60,6 +60,7 @@ def teach(
 
 
 def lesson_of(
+    module: nn.Module,
     how: Fit,
     distill: Distill | None,
     work: Work,
@@ -70,14 +71,14 @@ def lesson_of(
     """What a step teaches; arguments as those of `teach`."""
     head, place = work.recipe.head, work.place
     return Lesson(
-        batches=Resident(
+        batches=open_batches(
             work.data.train, head.augment, how.batch, head.seed, place.rank, place.world
         ),
         classes=len(work.data.classes),
         image=head.image,
         how=how,
         seed=head.seed,
-        objective=Labels() if distill is None else distilling(distill, work, before),
+        objective=Labels() if distill is None else distilling(distill, work, before, module),
         rules=rules or Free(),
         first=first,
     )

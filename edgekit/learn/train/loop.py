@@ -18,6 +18,7 @@ from edgekit.learn.train.fast import plain, prepared
 from edgekit.learn.train.interrupt import interruptible
 from edgekit.learn.train.lesson import Fitted, Lesson, Listener
 from edgekit.learn.train.look import AT_ONCE, Look, Unsound, is_finite
+from edgekit.learn.train.objective import beside
 from edgekit.learn.train.optimise import Average, decay_after, optimiser, rate, set_rate
 from edgekit.learn.train.place import Place
 from edgekit.learn.train.state import State
@@ -55,12 +56,14 @@ def fit(
     _check_shares(how, place)
     layout = torch.channels_last if how.channels_last else torch.contiguous_format
     module.to(place.device, memory_format=layout)  # type: ignore[call-overload]
+    helper = beside(lesson.objective).to(place.device)
     now = State(
         module,
         copy.deepcopy(module) if how.average_decay else module,
-        optimiser(module, how),
+        optimiser(nn.ModuleList((module, helper)), how),
         torch.amp.GradScaler(place.device.type, enabled=how.precision == "fp16"),
         copy.deepcopy(module) if how.patience else None,
+        helper,
         epoch=lesson.first,
     )
     if not _resume(path, now, place) and place.leads:

@@ -23,10 +23,19 @@ class Part:
 
 
 class Objective(Protocol):
-    """The loss."""
+    """The loss.
+
+    One that is an `nn.Module` has parameters of its own, which learn with the network's, are kept
+    for a run that goes on, and have no part in what it leaves.
+    """
 
     def loss(self, module: nn.Module, part: Part) -> Tensor:
         """Run `module` on `part.inputs`; a scalar, the mean over the images."""
+
+
+def beside(objective: Objective) -> nn.Module:
+    """What learns beside the network; a module without parameters where nothing does."""
+    return objective if isinstance(objective, nn.Module) else nn.Module()
 
 
 class Labels:

@@ -23,6 +23,8 @@ class State:
     scaler: torch.amp.GradScaler
     best: nn.Module | None = None
     """The average at the epoch with the best top-1, where training may stop early."""
+    beside: nn.Module = field(default_factory=nn.Module)
+    """What learns with the network, and is not kept: see `Objective`."""
     best_top1: float = -1.0
     best_epoch: int = 0
     epoch: int = 0
@@ -43,6 +45,7 @@ class State:
             "average": self.average,
             "optimiser": self.optimiser,
             "scaler": self.scaler,
+            "beside": self.beside,
         }
         return parts if self.best is None else {**parts, "best": self.best}
 
