@@ -9,14 +9,16 @@ import torch
 from torch import nn
 
 from edgekit import checkpoint
-from edgekit.checkpoint import replace_files
+from edgekit.checkpoint import Checkpoint, replace_files
 from edgekit.errors import InputError
 from edgekit.learn import record
 from edgekit.learn.bundles import build_bundle
 from edgekit.learn.data import source
 from edgekit.learn.data.source import Data
+from edgekit.learn.distil.choice import IMAGENET
 from edgekit.learn.prune.step import prune
 from edgekit.learn.qat.step import quantize
+from edgekit.learn.recipe.data import ClassSpec
 from edgekit.learn.recipe.recipe import Recipe
 from edgekit.learn.recipe.steps import BuildStep, PruneStep, QuantizeStep, Step, TrainStep
 from edgekit.learn.teach import teach
@@ -133,26 +135,47 @@ def begin(recipe: Recipe, data: Data) -> nn.Module:
     else:
         module = user_network(choice.architecture, arguments)
     if choice.weights:
-        _adopt(module, choice.weights)
+        _adopt(module, choice.weights, data.classes)
     return module
 
 
-def _adopt(module: nn.Module, weights: str) -> None:
-    """Load what fits by name and shape; what does not may only be the last layer."""
+def _adopt(module: nn.Module, weights: str, classes: Sequence[ClassSpec]) -> None:
+    """Load what fits by name and shape; what does not may only be the last layer.
+
+    Of the last layer, the classes' own outputs are kept, where they are known, see `_outputs`.
+    """
     stored = checkpoint.read(checkpoint.resolve(weights))
     if are_folded(stored.tensors):
         fold_batch_norm(module)
     wanted = module.state_dict()
     last = next(reversed([n for n in wanted if n.endswith(".weight")])).rpartition(".")[0]
-    tensors = {n: v for n, v in stored.tensors.items() if not n.startswith(f"{last}.")}
+    known = _outputs(stored, f"{last}.weight", classes)
+    found = {}
+    for name, value in stored.tensors.items():
+        if not name.startswith(f"{last}."):
+            found[name] = value
+        elif known is not None:
+            found[name] = value[known]
     expected = {
         n: tuple(v.shape)
         for n, v in wanted.items()
-        if not n.startswith(f"{last}.") and not n.endswith("num_batches_tracked")
+        if (known is not None or not n.startswith(f"{last}."))
+        and not n.endswith("num_batches_tracked")
     }
-    found = {n: v for n, v in tensors.items() if not n.endswith("num_batches_tracked")}
+    found = {n: v for n, v in found.items() if not n.endswith("num_batches_tracked")}
     checkpoint.check(expected, found, weights)
     module.load_state_dict({n: torch.from_numpy(v.copy()) for n, v in found.items()}, strict=False)
+
+
+def _outputs(stored: Checkpoint, last: str, classes: Sequence[ClassSpec]) -> list[int] | None:
+    """Which of the stored outputs the classes are: by the card's labels, or in ImageNet's 1,000."""
+    labels = stored.card.labels if stored.card else ()
+    if all(labels.count(spec.label) == 1 for spec in classes):
+        return [labels.index(spec.label) for spec in classes]
+    count = len(stored.tensors.get(last, ()))
+    if count == IMAGENET and all(0 <= spec.imagenet < count for spec in classes):
+        return [spec.imagenet for spec in classes]
+    return None
 
 
 def _first_claim(recipe: Recipe, data: Data) -> str:
