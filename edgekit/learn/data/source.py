@@ -1,30 +1,31 @@
-"""Labelled images, decoded, in memory: a folder or a zip of `<split>/<class folder>/.../*.jpg`."""
+"""Labelled images: a folder, a zip or shards -> what is learned from and what is measured with."""
 
 import hashlib
-import io
-import lzma
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 
-import cv2
 import numpy as np
 
-from edgekit.errors import ImageError, InputError
+from edgekit.errors import InputError
+from edgekit.learn.data.decode import load
+from edgekit.learn.data.shards import Sharded, Shards
+from edgekit.learn.data.split import Split, classes_of, look, number
 from edgekit.learn.recipe.data import ClassSpec, DataSpec
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """One split. `pixels[i]` (H, W, 3) uint8 RGB, `targets` (N,) int64, in the order of names."""
+    """One split, in the order of the files' names.
 
-    pixels: np.ndarray | tuple[np.ndarray, ...]
+    `pixels[i]` is (H, W, 3) uint8 RGB: of one array (N, H, W, 3) where all have one size and fit
+    into memory, of a tuple where they fit, else decoded anew each time (`Encoded`).
+    """
+
+    pixels: np.ndarray | Sequence[np.ndarray]
     targets: np.ndarray
+    """(N,) int64: the classes' numbers."""
     fingerprint: str
-    """SHA-256 of the names, classes and pixels."""
+    """SHA-256 of the names, classes and bytes; lower-case hexadecimal."""
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -40,83 +41,81 @@ class Data:
 
 
 def read(spec: DataSpec, classes: tuple[ClassSpec, ...]) -> Data:
-    """Read both splits.
+    """Find both splits and read them; training images in shards are indexed, and left there.
 
     Raises:
-        InputError: the data is missing, or has no images of a class.
+        InputError: the data is missing or damaged, has no images of a class, or images of others.
         ImageError: an image cannot be decoded.
     """
-    files = {split: list(_files(spec.path, split)) for split in (spec.train, spec.validation)}
-    if not classes:
-        folders = sorted({PurePosixPath(name).parts[1] for name, _ in files[spec.train]})
-        classes = tuple(ClassSpec(folder, folder) for folder in folders)
-    train, validation = (
-        _images(spec.path, split, files[split], classes, limit)
-        for split, limit in ((spec.train, spec.limit), (spec.validation, 0))
+    train = look(spec, spec.train)
+    validation = train if spec.validation_share else look(spec, spec.validation)
+    classes = classes or classes_of(train)
+    targets = number(train, classes, spec.subset)
+    if spec.validation_share:
+        measured = _held_out(train, targets, spec.validation_share, classes)
+        right = np.where(measured, targets, -1)
+        targets = np.where(measured, -1, targets)
+    else:
+        right = number(validation, classes, spec.subset)
+    return Data(
+        _images(train, _first(targets, spec.limit, len(classes)), spec, classes, stream=True),
+        _images(validation, right, spec, classes, stream=False),
+        classes,
     )
-    return Data(train, validation, classes)
+
+
+def _held_out(
+    split: Split, targets: np.ndarray, share: float, classes: tuple[ClassSpec, ...]
+) -> np.ndarray:
+    """(N,) bool: the images of each class with the smallest draws, at least one."""
+    held = np.zeros(len(targets), bool)
+    for place, spec in enumerate(classes):
+        members = np.flatnonzero(targets == place)
+        count = max(round(share * len(members)), 1)
+        if len(members) == 1:
+            raise InputError(
+                f"{split.where} has one image of '{spec.folder}': none can be held out; add "
+                "images, or give validation images of their own as data.validation"
+            )
+        held[members[np.argsort(split.draws[members], kind="stable")[:count]]] = True
+    return held
+
+
+def _first(targets: np.ndarray, limit: int, classes: int) -> np.ndarray:
+    """-1 for all but the first images of each class, `limit` in all; 0: all."""
+    if not limit:
+        return targets
+    kept = np.full_like(targets, -1)
+    for place in range(classes):
+        members = np.flatnonzero(targets == place)[: -(-limit // classes)]
+        kept[members] = place
+    return kept
 
 
 def _images(
-    path: Path,
-    split: str,
-    files: list[tuple[str, bytes]],
+    split: Split,
+    targets: np.ndarray,
+    spec: DataSpec,
     classes: tuple[ClassSpec, ...],
-    limit: int,
+    stream: bool,
 ) -> Images:
-    numbers = {spec.folder: number for number, spec in enumerate(classes)}
-    most = -(-limit // len(classes)) if limit else len(files)
-    counts = dict.fromkeys(numbers, 0)
-    pixels, targets, digest = [], [], hashlib.sha256()
-    for name, encoded in files:
-        folder = PurePosixPath(name).parts[1]
-        if folder in numbers and counts[folder] < most:
-            counts[folder] += 1
-            pixels.append(_decode(encoded, f"{path}: {name}"))
-            targets.append(numbers[folder])
-            digest.update(f"{name}\0{numbers[folder]}\0{pixels[-1].shape}\0".encode())
-            digest.update(pixels[-1].data)
-    absent = [folder for folder, count in counts.items() if not count]
-    if absent or not counts:
+    """The images whose target is not -1."""
+    counts = np.bincount(targets[targets >= 0], minlength=len(classes))
+    if not counts.all():
+        empty = [one.folder for one, count in zip(classes, counts, strict=True) if not count]
         raise InputError(
-            f"{path} has no images under {split}/{(absent or ['<class>'])[0]}/ ({len(absent)} of "
-            f"{len(classes)} classes are empty); expected {split}/<class folder>/*.jpg or .png"
+            f"{split.where} has no images of '{empty[0]}' ({len(empty)} of {len(classes)} classes "
+            "are empty); add images of it, or take it out of the class list"
         )
-    same = len({image.shape for image in pixels}) == 1
-    return Images(
-        np.stack(pixels) if same else tuple(pixels), np.array(targets, np.int64), digest.hexdigest()
-    )
-
-
-def _files(path: Path, split: str) -> Iterator[tuple[str, bytes]]:
-    """Names, relative and with forward slashes, and bytes of the images of one split, sorted."""
-    if path.is_dir():
-        for file in sorted((path / split).rglob("*")):
-            if file.suffix.lower() in SUFFIXES:
-                yield file.relative_to(path).as_posix(), file.read_bytes()
-        return
-    try:
-        with _archive(path) as archive:
-            for name in sorted(archive.namelist()):
-                if name.startswith(f"{split}/") and name.lower().endswith(SUFFIXES):
-                    yield name, archive.read(name)
-    except (OSError, zipfile.BadZipFile, lzma.LZMAError) as error:
-        raise InputError(
-            f"cannot read the training data {path}: {error}; expected a folder, a .zip or a "
-            f".zip.xz with {split}/<class folder>/*.jpg, named by --data"
-        ) from error
-
-
-def _archive(path: Path) -> zipfile.ZipFile:
-    if path.suffix == ".xz":
-        with lzma.open(path) as file:
-            return zipfile.ZipFile(io.BytesIO(file.read()))
-    return zipfile.ZipFile(path)
-
-
-def _decode(encoded: bytes, name: str) -> np.ndarray:
-    stored = np.frombuffer(encoded, np.uint8)
-    image = cv2.imdecode(stored, cv2.IMREAD_COLOR) if stored.size else None
-    if image is None:
-        raise ImageError(f"{name} is not an image that can be decoded; remove or replace it")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    numbers = np.flatnonzero(targets >= 0)
+    targets = targets[numbers]
+    if stream and isinstance(split.store, Shards):
+        made = hashlib.sha256(split.store.digest.encode())
+        made.update(numbers.astype("<i8").tobytes() + targets.astype("<i8").tobytes())
+        return Images(Sharded(split.store, numbers, spec.buffer), targets, made.hexdigest())
+    loaded = load(split.store, numbers, round(spec.memory * 2**30))
+    made = hashlib.sha256()
+    for place, target, digest in zip(numbers, targets, loaded.digests, strict=True):
+        name = split.store.name(int(place)).rpartition(": ")[2]
+        made.update(f"{name}\0{target}\0".encode() + digest)
+    return Images(loaded.pixels, targets, made.hexdigest())
