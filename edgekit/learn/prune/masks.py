@@ -6,6 +6,7 @@ the mapping is dense.
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from itertools import takewhile
 from typing import TypeAlias
 
 import torch
@@ -20,11 +21,10 @@ Masks: TypeAlias = Mapping[str, Tensor]
 def prunable(module: nn.Module, keep: tuple[str, ...] = ()) -> dict[str, nn.Parameter]:
     """The weights that are pruned: those of convolutions and linear layers, in the network's order.
 
-    Three kinds of layers stay dense beside those that `keep` matches: the first convolution, which
-    has few weights and sees the pixels; depthwise convolutions, which are 1 to 3 % of the weights
-    and lose the most accuracy (Elsen et al., 2020, "Fast Sparse ConvNets", section 3, leaves both
-    dense for the same reason); and batch norm and biases. The classifier is pruned: in a small
-    network it may be a third of the weights.
+    Stay dense, beside what `keep` matches: the convolutions that see the image and the depthwise
+    ones, which have a few per cent of the weights and cost more accuracy than all others of the
+    same number (measured in docs/pruning.md; so do Elsen et al., 2020, "Fast Sparse ConvNets");
+    biases and batch norm. The classifier is pruned: it may be a third of a small network.
 
     Raises:
         UnknownName: a pattern of `keep` matches no convolution or linear layer.
@@ -34,20 +34,27 @@ def prunable(module: nn.Module, keep: tuple[str, ...] = ()) -> dict[str, nn.Para
     for pattern in keep:
         if not any(fnmatchcase(name, pattern) for name in layers):
             raise UnknownName("layer to keep", pattern, layers)
-    first = next((name for name, layer in layers.items() if isinstance(layer, nn.Conv2d)), "")
+    seeing = _seeing(layers)
     found = {
         f"{name}.weight": layer.weight
         for name, layer in layers.items()
-        if name != first
+        if name not in seeing
         and not is_depthwise(layer)
         and not any(fnmatchcase(name, pattern) for pattern in keep)
     }
     if not found:
         raise SpecError(
             "there is nothing to prune: all convolutions and linear layers are kept "
-            "(the first convolution and depthwise ones always are); shorten 'keep'"
+            "(those that see the image and depthwise ones always are); shorten 'keep'"
         )
     return found
+
+
+def _seeing(layers: Mapping[str, nn.Module]) -> set[str]:
+    """The first convolution, and those beside it where the first layer has branches."""
+    convolutions = [(n, layer) for n, layer in layers.items() if isinstance(layer, nn.Conv2d)]
+    channels = convolutions[0][1].in_channels if convolutions else 0
+    return {n for n, _ in takewhile(lambda item: item[1].in_channels == channels, convolutions)}
 
 
 def is_depthwise(layer: nn.Module) -> bool:
