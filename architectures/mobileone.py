@@ -8,6 +8,7 @@ checkpoints load as they are, in both forms. `stem_stride=1`, for inputs of abou
 ours.
 """
 
+import copy
 from functools import reduce
 
 import torch
@@ -80,23 +81,21 @@ class MobileOneBlock(nn.Module):
         deploy: bool = False,
     ):
         super().__init__()
-        self.shape = (c_in, c_out, kernel, stride, groups)
+        shape = (c_in, c_out, kernel, stride, groups)
         self.activation = nn.ReLU(inplace=True)
-        self.reparam_conv = self._single() if deploy else None
+        self.reparam_conv = (
+            nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups) if deploy else None
+        )
         self.rbr_conv = nn.ModuleList()
         self.rbr_scale: ConvBN | None = None
         self.rbr_skip: nn.BatchNorm2d | None = None
         if deploy:
             return
-        self.rbr_conv.extend(ConvBN(*self.shape) for _ in range(branches))
+        self.rbr_conv.extend(ConvBN(*shape) for _ in range(branches))
         if kernel > 1:
             self.rbr_scale = ConvBN(c_in, c_out, 1, stride, groups)
         if c_in == c_out and stride == 1:
             self.rbr_skip = nn.BatchNorm2d(c_in)
-
-    def _single(self) -> nn.Conv2d:
-        c_in, c_out, kernel, stride, groups = self.shape
-        return nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.reparam_conv is not None:
@@ -106,16 +105,16 @@ class MobileOneBlock(nn.Module):
 
     def _branches(self) -> list[tuple[Tensor, nn.BatchNorm2d]]:
         """Each branch as a full-size kernel, (c_out, c_in / groups, k, k), and its batch norm."""
-        c_in, _, kernel, _, groups = self.shape
         branches = [branch for branch in self.rbr_conv if isinstance(branch, ConvBN)]
         found = [(branch.conv.weight, branch.bn) for branch in branches]
+        _, per_group, kernel, _ = found[0][0].shape
         if self.rbr_scale is not None:
             thin = self.rbr_scale.conv.weight
             found.append((nn.functional.pad(thin, [kernel // 2] * 4), self.rbr_scale.bn))
         if self.rbr_skip is not None:
             identity = torch.zeros_like(found[0][0])
-            own = torch.arange(c_in)
-            identity[own, own % (c_in // groups), kernel // 2, kernel // 2] = 1
+            own = torch.arange(len(identity))
+            identity[own, own % per_group, kernel // 2, kernel // 2] = 1
             found.append((identity, self.rbr_skip))
         return found
 
@@ -129,8 +128,10 @@ class MobileOneBlock(nn.Module):
             return
         branches = self._branches()
         folded = [fold(kernel, norm) for kernel, norm in branches]
-        single = self._single().to(branches[0][0])  # on its device, of its dtype
-        assert single.bias is not None
+        trained = self.rbr_conv[0]
+        assert isinstance(trained, ConvBN)
+        single = copy.deepcopy(trained.conv)  # of its shape, on its device, of its dtype
+        single.bias = nn.Parameter(torch.zeros_like(single.weight[:, 0, 0, 0]))
         single.weight.copy_(torch.stack([kernel for kernel, _ in folded]).sum(dim=0))
         single.bias.copy_(torch.stack([bias for _, bias in folded]).sum(dim=0))
         self.reparam_conv = single.train(self.training)

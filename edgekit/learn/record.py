@@ -62,7 +62,12 @@ def write(path: Path, student: Student, step: Step, work: Work) -> Student:
             head.data.train: work.data.train.fingerprint,
             head.data.validation: work.data.validation.fingerprint,
         },
-        metrics={"macs": macs, "parameters": whole, "sparsity": 1 - nonzero / whole},
+        metrics={
+            **student.metrics,
+            "macs": macs,
+            "parameters": whole,
+            "sparsity": 1 - nonzero / whole,
+        },
         history=(*student.history, made),
         widths=student.widths,
         ranges=student.ranges,
@@ -80,13 +85,15 @@ def _settled(path: Path, card: Card) -> tuple[Made, ...]:
 def load(path: Path, module: nn.Module) -> Student:
     """Read what `write` wrote into a network as its architecture builds it."""
     from edgekit.lower.network import load_weights
+    from edgekit.lower.widths import apply_widths
 
     stored = checkpoint.read(path)
     card = stored.card
     assert card is not None
     return Student(
-        module=load_weights(module, stored.tensors, str(path)),
+        module=load_weights(apply_widths(module, card.widths), stored.tensors, str(path)),
         widths=card.widths,
+        metrics=card.metrics,
         ranges=card.ranges,
         keep_float=card.keep_float,
         history=_settled(path, card),

@@ -48,5 +48,7 @@ class Student:
     """See `checkpoint.Card`."""
     accuracy: float | None = None
     """Top-1 in [0, 1] of what is deployed, where that is not the module's: in int8. None: it is."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """What a step measured, for the card."""
     history: tuple[Made, ...] = ()
     """Of the steps before."""

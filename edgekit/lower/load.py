@@ -22,6 +22,7 @@ from edgekit.lower.network import (
     has_batch_norm,
     load_weights,
 )
+from edgekit.lower.widths import apply_widths
 from edgekit.manifest import Accuracy
 from edgekit.published import IMAGENET as IMAGENET
 from edgekit.published import catalogue
@@ -63,6 +64,8 @@ def load_network(
         chosen = dict(card.arguments) if card else guess_arguments(model, stored.tensors, given)
     chosen |= arguments or {}
     module = user_network(model, chosen) if ":" in model else build_network(model, chosen)
+    widths = card.widths if card else {}
+    apply_widths(module, widths)
     stored_folded = False
     if stored is not None:
         stored_folded = has_batch_norm(module) and are_folded(stored.tensors)
@@ -78,6 +81,7 @@ def load_network(
         checkpoint_sha256=checkpoint.digest(stored.path) if stored else "",
         accuracy=_accuracy(card),
         stored_folded=stored_folded,
+        widths=widths,
         ranges=card.ranges if card else {},
         keep_float=card.keep_float if card else (),
     )

@@ -45,6 +45,8 @@ class Network:
     """Whether its answers mean something; if not, the gate compares logits, not what is largest."""
     stored_folded: bool = False
     """Whether its weights were stored without batch norm: there is no network before folding."""
+    widths: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Where it is narrower than its architecture builds it; see `checkpoint.Card`."""
     ranges: Mapping[str, Range] = field(default_factory=dict)
     """Of activations in int8, where it was trained for that: see `int8.ranges`."""
     keep_float: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from edgekit.lower.load import (
     user_network,
 )
 from edgekit.lower.network import Argument, Network, folded
+from edgekit.lower.widths import apply_widths
 from edgekit.spec import ImageSpec
 
 
@@ -79,7 +80,8 @@ def unfolded_parameters(network: Network) -> int | None:
     """How many parameters a checkpoint's architecture has with batch norm; None for the others."""
     if not network.checkpoint_sha256 or network.name not in plugins.architectures():
         return None
-    return sum(p.numel() for p in build_network(network.name, network.arguments).parameters())
+    module = apply_widths(build_network(network.name, network.arguments), network.widths)
+    return sum(p.numel() for p in module.parameters())
 
 
 def flow(network: Network) -> Flow:

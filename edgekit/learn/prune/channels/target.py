@@ -1,0 +1,152 @@
+"""Which channels go, so that a network comes to so many MACs: the least of all layers first."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from edgekit.cost.layers import LayerCost, cost
+from edgekit.errors import SpecError
+from edgekit.learn.prune.channels.compact import Compacted, Unfit, compact
+from edgekit.learn.prune.channels.graph import Flow, follow
+from edgekit.learn.prune.channels.groups import Dial, dials
+from edgekit.learn.recipe.steps import PruneStep
+from edgekit.spec import ImageSpec
+
+CLOSE = 0.03
+"""A target that cannot be met within this share of the whole is refused."""
+TRIES = 200
+"""Settings of tied channels that may turn out not to go together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """A network that can be pruned, and how much each of its channels matters."""
+
+    module: nn.Module
+    image: ImageSpec
+    flow: Flow
+    dials: tuple[Dial, ...]
+    layers: tuple[LayerCost, ...]
+    score: Mapping[int, float]
+    """By the root of a channel's label."""
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in self.layers)
+
+
+def candidates(
+    module: nn.Module, image: ImageSpec, step: PruneStep, flow: Flow, score: Mapping[int, float]
+) -> Candidates:
+    """What of a network can be pruned; channels without a score stay.
+
+    Raises:
+        SpecError: nothing can.
+    """
+    turning = dials(flow, step.keep, step.least, step.round_to)
+    told = tuple(dial for dial in turning if all(root in score for root in dial.channels))
+    if not told:
+        raise SpecError(
+            f"step '{step.name}' finds no channels to prune: all are kept by 'keep' {step.keep}, "
+            f"or no layer is wider than round_to = {step.round_to} channels; lower round_to"
+        )
+    return Candidates(module, image, flow, told, cost(module, image).layers, score)
+
+
+def prune_to(found: Candidates, left: float) -> Compacted:
+    """Prune to `left` of the MACs, a fraction in (0, 1).
+
+    Raises:
+        SpecError: so few cannot be reached; says how few can.
+    """
+    turning = list(found.dials)
+    for _ in range(TRIES):
+        setting = choose(found, turning, left)
+        size = (found.image.height, found.image.width)
+        try:
+            return compact(found.module, found.flow, turning, setting, found.score, size)
+        except Unfit as unfit:
+            at = _culprit(turning, setting, unfit)
+            levels = tuple(level for level in turning[at].levels if level != setting[at])
+            turning[at] = turning[at].with_levels(levels)
+    raise SpecError(
+        "no widths were found that go together in this network's splits and shuffles; name the "
+        "layers of some in 'keep'"
+    )
+
+
+def choose(found: Candidates, turning: Sequence[Dial], left: float) -> list[int]:
+    """A level for each dial, so that `left` of the MACs stay: global ranking.
+
+    A dial's next step down costs the mean score of the channels that go with it. Steps are taken
+    in the order of what they cost, and left out where they would lead below the target.
+
+    Raises:
+        SpecError: so few cannot be reached; says how few can.
+    """
+    setting = [dial.levels[0] for dial in turning]
+    goal = left * found.macs
+    passed: set[int] = set()
+    for _, at, level in _steps(found, turning):
+        if at in passed:
+            continue
+        tried = [*setting[:at], level, *setting[at + 1 :]]
+        if macs(found, turning, tried) < goal * (1 - CLOSE / 3):
+            passed.add(at)
+        else:
+            setting = tried
+    reached = macs(found, turning, setting) / found.macs
+    if reached > left + CLOSE:
+        raise SpecError(
+            f"{left:.0%} of the MACs cannot be reached: {reached:.0%} are the nearest that the "
+            "layers in 'keep', 'least' and 'round_to' leave; ask for more MACs, or lower those"
+        )
+    return setting
+
+
+def _steps(found: Candidates, turning: Sequence[Dial]) -> list[tuple[float, int, int]]:
+    """(cost, dial, level) of each step down, the cheapest first; a dial's own are in order."""
+    steps = []
+    for at, dial in enumerate(turning):
+        ordered = sorted(found.score[root] for root in dial.channels)
+        count, dearest = len(ordered), 0.0
+        for before, level in zip(dial.levels, dial.levels[1:], strict=False):
+            gone = slice(count - count * before // dial.size, count - count * level // dial.size)
+            lost = ordered[gone]
+            dearest = max(dearest, sum(lost) / max(len(lost), 1))
+            steps.append((dearest, at, level))
+    return sorted(steps, key=lambda step: (step[0], step[1], -step[2]))
+
+
+def macs(found: Candidates, turning: Sequence[Dial], setting: Sequence[int]) -> int:
+    """Multiply-accumulates of the network with its dials set so."""
+    less_out: dict[str, int] = {}
+    less_in: dict[str, int] = {}
+    for dial, level in zip(turning, setting, strict=True):
+        for less, counts in ((less_out, dial.outs), (less_in, dial.ins)):
+            for layer, count in counts.items():
+                less[layer] = less.get(layer, 0) + count - count * level // dial.size
+    total = 0
+    for layer in found.layers:
+        outs, ins = found.flow.outs.get(layer.name), found.flow.ins.get(layer.name)
+        share = 1.0
+        if outs is not None:
+            share *= 1 - less_out.get(layer.name, 0) / len(outs)
+        if ins is not None:
+            share *= 1 - less_in.get(layer.name, 0) / len(ins)
+        total += round(layer.macs * share)
+    return total
+
+
+def _culprit(turning: Sequence[Dial], setting: Sequence[int], unfit: Unfit) -> int:
+    """The dial that is to be set otherwise."""
+    turned = [at for at, dial in enumerate(turning) if setting[at] < dial.size]
+    tied = [at for at in turned if turning[at].size < len(turning[at].channels)] or turned
+    named = [at for at in tied if unfit.layers & set(turning[at].outs)]
+    return (named or tied)[0]
+
+
+def flow_of(module: nn.Module, image: ImageSpec) -> Flow:
+    """What flows through a network on images of its contract's size."""
+    return follow(module, (image.height, image.width))
