@@ -86,7 +86,7 @@ def free_batch(program: ExportedProgram) -> ExportedProgram:
     """
     module = program.module(check_guards=False)
     for node in module.graph.nodes:
-        _free(node)
+        free_batch_of(node)
     module.recompile()
     (image,) = [n for n in module.graph.nodes if n.op == "placeholder"]
     pixels = torch.zeros((2, *image.meta["val"].shape[1:]), dtype=torch.uint8)
@@ -131,7 +131,7 @@ def hold_batch(
     return parity.check_hop(f"one -> batch of {TRIED}", expected, found, allowed, tuple)
 
 
-def _free(node: fx.Node) -> None:
+def free_batch_of(node: fx.Node) -> None:
     """Let the first axis follow the input, where the node's arguments say 1."""
     if node.target in (aten.reshape.default, aten.view.default):
         shape = [int(size) for size in node.meta["val"].shape]
