@@ -8,7 +8,6 @@ checkpoints load as they are, in both forms. `stem_stride=1`, for inputs of abou
 ours.
 """
 
-import copy
 from functools import reduce
 
 import torch
@@ -130,8 +129,16 @@ class MobileOneBlock(nn.Module):
         folded = [fold(kernel, norm) for kernel, norm in branches]
         trained = self.rbr_conv[0]
         assert isinstance(trained, ConvBN)
-        single = copy.deepcopy(trained.conv)  # of its shape, on its device, of its dtype
-        single.bias = nn.Parameter(torch.zeros_like(single.weight[:, 0, 0, 0]))
+        shape = trained.conv
+        single = nn.Conv2d(
+            shape.in_channels,
+            shape.out_channels,
+            shape.kernel_size[0],
+            shape.stride[0],
+            shape.kernel_size[0] // 2,
+            groups=shape.groups,
+        ).to(shape.weight)  # on its device, of its dtype
+        assert single.bias is not None
         single.weight.copy_(torch.stack([kernel for kernel, _ in folded]).sum(dim=0))
         single.bias.copy_(torch.stack([bias for _, bias in folded]).sum(dim=0))
         self.reparam_conv = single.train(self.training)

@@ -10,7 +10,7 @@ from edgekit.errors import SpecError
 from edgekit.learn.prune.channels.graph import Flow
 from edgekit.learn.recipe.steps import PruneStep
 from edgekit.learn.teach import lesson_of
-from edgekit.learn.train.loop import normalise
+from edgekit.learn.train.step import normalise
 from edgekit.learn.work import Work
 
 BATCHES = 8

@@ -6,6 +6,8 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from torch import nn
+
 from edgekit.checkpoint import replace_files
 from edgekit.cost.layers import cost
 from edgekit.errors import CheckpointError, SpecError
@@ -79,7 +81,7 @@ def prune_channels(step: PruneStep, student: Student, work: Work) -> Student:
 def _candidates(step: PruneStep, module: nn.Module, work: Work) -> Candidates:
     """The network as it is now; channels ranked by the first process."""
     flow = flow_of(module, work.image)
-    score = work.place.peers.first(lambda: scores(module, flow, step.criterion, work))
+    score = work.place.peers.first(lambda: scores(module, flow, step, work))
     return candidates(module, work.image, step, flow, score)
 
 
@@ -140,8 +142,7 @@ def _bisect(
     wanted: float,
     work: Work,
 ) -> list[Tried]:
-    """Measure candidates until one is near; each lies between those that were too slow and too
-    fast.
+    """Measure candidates until one is near, each between one too slow and one too fast.
 
     Raises:
         SpecError: none came near.
