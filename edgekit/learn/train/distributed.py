@@ -30,7 +30,6 @@ T = TypeVar("T")
 
 PATIENCE = timedelta(minutes=10)
 """How long one process waits for another to arrive, and within a training step."""
-_POLL = timedelta(seconds=1)
 _BUG = 70
 
 
@@ -93,7 +92,8 @@ def _meet(store: Store, here: Seat) -> Store:
     token = uuid.uuid4().hex
     if here.rank:
         store.set(f"asked/{here.rank}", token)
-        store.wait([f"answer/{token}"], PATIENCE)
+        if not _is_set(store, f"answer/{token}", PATIENCE.total_seconds()):
+            raise RuntimeError(f"the first process did not arrive within {PATIENCE}")
         name = store.get(f"answer/{token}").decode()
         store.set(f"heard/{name}/{here.rank}", "")
         return PrefixStore(name, store)
@@ -141,11 +141,12 @@ class Together:
             NetworkUnavailable: `error` was that another process is gone.
             SystemExit: another process has ended before, with this exit code.
         """
-        if isinstance(error, dist.DistError) or (
+        if isinstance(error, dist.DistError | ConnectionError) or (
             isinstance(error, RuntimeError) and "gloo" in str(error).lower()
         ):
             error = _gone(error)
-            self._listen(2.0)  # whoever ended said so before it went
+            with suppress(dist.DistError):
+                _is_set(self._store, "ended", seconds=2)  # whoever ended said so before it went
         mine = said = json.dumps([self._here.rank, _exit_code(error)])
         with suppress(dist.DistError):  # the process that lent the store is gone, too
             said = self._store.compare_set("ended", "", mine).decode()
@@ -153,22 +154,26 @@ class Together:
             raise SystemExit(json.loads(said)[1]) from error
         raise error
 
-    def _listen(self, seconds: float) -> None:
-        with suppress(dist.DistError):
-            self._store.wait(["ended"], timedelta(seconds=seconds))
-
     def _next(self) -> str:
         self._calls += 1
         return f"call/{self._calls}"
 
     def _await(self, key: str) -> bytes:
-        while True:
-            try:
-                self._store.wait([key], _POLL)
-                return self._store.get(key)
-            except dist.DistStoreError:
-                if self._store.check(["ended"]):
-                    raise
+        while not _is_set(self._store, key, seconds=1):
+            if self._store.check(["ended"]):
+                raise ConnectionError("another process ended")
+        return self._store.get(key)
+
+
+def _is_set(store: Store, key: str, seconds: float) -> bool:
+    """Whether `key` is in the store, or is so within some time. Lets signals through."""
+    deadline, pause = time.monotonic() + seconds, 0.001
+    while not store.check([key]):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(pause)
+        pause = min(2 * pause, 0.1)
+    return True
 
 
 def _gone(error: BaseException) -> NetworkUnavailable:
@@ -192,9 +197,13 @@ def _exit_code(error: BaseException) -> int:
     return _BUG
 
 
-def first_makes(place: Place, make: Callable[[], None]) -> None:
-    """The first process makes a file; the others wait until it is there, and may then read it."""
-    place.peers.first(make)
+def first_makes(place: Place, make: Callable[[], object]) -> None:
+    """Have the first process make a file; the others wait until it is there, and may read it."""
+
+    def made() -> None:
+        make()
+
+    place.peers.first(made)
 
 
 def agree(place: Place, value: str, what: str) -> None:

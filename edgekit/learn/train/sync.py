@@ -35,7 +35,7 @@ class Learner:
         self._checked = place.world == 1
         if place.world > 1:
             others = _has_other_buffers(module)
-            self._shared = (DistributedDataParallel(self._loss, broadcast_buffers=others),)
+            self._shared = (DistributedDataParallel(self._loss, forward_sync_buffers=others),)
 
     def loss(self, part: Part) -> Tensor:
         """A scalar: the objective's, of this process's images."""
