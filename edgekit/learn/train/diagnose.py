@@ -76,8 +76,8 @@ def _largest(now: State, batch: Batch, lesson: Lesson, place: Place) -> str:
     part = parts(batch, lesson, place)[0]
     with _watching(now.module, _peak) as layers, autocast(lesson.how, place), torch.no_grad():
         lesson.objective.loss(now.module, part)
-    peak, name = max((float(text.partition(" ")[0]), text) for text in layers)
-    return f"the largest output is {peak:.3g}, of {name.partition(' ')[2]}"
+    peak, _, name = max((text.partition(" ") for text in layers), key=lambda said: float(said[0]))
+    return f"the largest output is {float(peak):.3g}, of {name}"
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from edgekit.errors import SpecError
@@ -102,13 +103,19 @@ def _forward(block: nn.Module, forward: Any, *inputs: Tensor) -> Any:
 
 @contextmanager
 def _statistics_held(block: nn.Module) -> Iterator[None]:
-    """Batch norm normalises by the batch, as before, but its running statistics stay."""
-    norms = [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    tracking = [norm for norm in norms if norm.track_running_stats and norm.training]
-    for norm in tracking:
-        norm.track_running_stats = False
+    """Batch norm normalises by the batch, as before, but its running statistics stay.
+
+    By a momentum of 0: to turn tracking off would change what autograd keeps, which is compared.
+    """
+    norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.training]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    counts = [None if count is None else count.clone() for _, count in before]
+    for norm in norms:
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm in tracking:
-            norm.track_running_stats = True
+        for norm, (momentum, tracked), count in zip(norms, before, counts, strict=True):
+            norm.momentum = momentum
+            if tracked is not None and count is not None:
+                tracked.copy_(count)

@@ -59,7 +59,7 @@ class Average:
 
     def __init__(self, kept: nn.Module, new: nn.Module) -> None:
         """Let `kept`, a copy of `new`, follow it."""
-        ours, theirs = kept.state_dict(), new.state_dict()
+        ours, theirs = (module.state_dict(keep_vars=True) for module in (kept, new))
         floats = [name for name, value in ours.items() if value.is_floating_point()]
         others = [name for name in ours if name not in set(floats)]
         self._floats = [ours[n] for n in floats], [theirs[n] for n in floats]
