@@ -51,10 +51,10 @@ def make_batch(
 
     `pixels` and `targets` are of the whole split; of `pixels` only `index` is asked for.
     """
-    views = deal.augment.views
-    view = (index + epoch) % views if views else np.full(len(index), epoch)
+    how = deal.augment
+    view = (index + epoch) % how.views if how.views else np.full(len(index), epoch)
     return Batch(
-        pixels=torch.from_numpy(render(pixels, index, view, size, deal.augment, deal.seed)),
+        pixels=torch.from_numpy(render(pixels, index, view, size, how, how.seed or deal.seed)),
         targets=torch.from_numpy(targets[index]),
         index=torch.from_numpy(index),
         view=torch.from_numpy(view),

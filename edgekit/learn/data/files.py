@@ -5,6 +5,7 @@ import lzma
 import os
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -31,8 +32,8 @@ class Files(Protocol):
         """The bytes of one. Raises InputError if they cannot be read."""
 
 
-def open_files(path: Path, split: str) -> Files:
-    """Open a folder, a `.zip` or a `.zip.xz`; `split` is one that must be in it.
+def open_files(path: Path, splits: Iterable[str]) -> Files:
+    """Open a folder, a `.zip` or a `.zip.xz`; `splits` are those that are looked for.
 
     Raises:
         InputError: `path` is missing, of another kind, damaged, or asks for a password.
@@ -49,7 +50,7 @@ def open_files(path: Path, split: str) -> Files:
             f"{path} is neither a folder nor a .zip or .zip.xz; give one with {EXPECTED}, or the "
             "folder of WebDataset shards (train-000000.tar ...)"
         )
-    return Archive(path, split)
+    return Archive(path, splits)
 
 
 class Folder:
@@ -61,6 +62,8 @@ class Folder:
     def names(self, split: str) -> list[str]:
         found = []
         top = str(self.path / split)
+        if not os.path.isdir(top):
+            return []
         for folder, inner, files in os.walk(top, followlinks=True, onerror=_refuse):
             inner[:] = [name for name in inner if not name.startswith(".")]
             below = Path(folder).relative_to(self.path).as_posix()
@@ -81,10 +84,10 @@ class Folder:
 class Archive:
     """A zip's files; one that is packed as `.xz`, too, is unpacked into memory.
 
-    Where all lies in one folder that is not `split` (`data/train/...`), names begin below it.
+    Where all lies in one folder that is no split (`data/train/...`), names begin below it.
     """
 
-    def __init__(self, path: Path, split: str) -> None:
+    def __init__(self, path: Path, splits: Iterable[str]) -> None:
         """Open it and read the list of its files; see `open_files`."""
         self.path = path
         try:
@@ -104,9 +107,8 @@ class Archive:
                 f"{path} asks for a password; unpack it and give the folder, or pack it without one"
             )
         tops = {entry.filename.partition("/")[0] for entry in entries}
-        self._below = (
-            f"{tops.pop()}/" if len(tops) == 1 and tops != {split.partition("/")[0]} else ""
-        )
+        packed = len(tops) == 1 and tops.isdisjoint(split.partition("/")[0] for split in splits)
+        self._below = f"{tops.pop()}/" if packed else ""
         self._names = sorted(entry.filename[len(self._below) :] for entry in entries)
 
     def names(self, split: str) -> list[str]:

@@ -47,8 +47,7 @@ def read(spec: DataSpec, classes: tuple[ClassSpec, ...]) -> Data:
         InputError: the data is missing or damaged, has no images of a class, or images of others.
         ImageError: an image cannot be decoded.
     """
-    train = look(spec, spec.train)
-    validation = train if spec.validation_share else look(spec, spec.validation)
+    train, validation = look(spec)
     classes = classes or classes_of(train)
     targets = number(train, classes, spec.subset)
     if spec.validation_share:

@@ -31,15 +31,26 @@ class Split:
     """As errors name it."""
 
 
-def look(spec: DataSpec, split: str) -> Split:
-    """Find the split's images, in shards or in class folders.
+def look(spec: DataSpec) -> tuple[Split, Split]:
+    """Find the images of both splits, in shards or in class folders.
+
+    With `validation_share` both are the training split.
 
     Raises:
         InputError: there is no such split, or its images are not in folders, one for each class.
     """
-    top = "" if split == "." else split.strip("/")
-    shards = find(spec.path, top) if top else []
-    return _sharded(shards, split) if shards else _folders(spec, split, top)
+    wanted = (spec.train, spec.train if spec.validation_share else spec.validation)
+    tops = {split: "" if split == "." else split.strip("/") for split in wanted}
+    files: Files | None = None
+    found = {}
+    for split, top in tops.items():
+        if shards := find(spec.path, top) if top else []:
+            found[split] = _sharded(shards, split)
+        else:
+            files = files or open_files(spec.path, tops.values())
+            found[split] = _folders(files, spec, split, top)
+    train, validation = (found[split] for split in wanted)
+    return train, validation
 
 
 def _sharded(shards: list[Path], split: str) -> Split:
@@ -70,8 +81,7 @@ class _Named:
         return self._files.read(self._names[number])
 
 
-def _folders(spec: DataSpec, split: str, top: str) -> Split:
-    files = open_files(spec.path, top)
+def _folders(files: Files, spec: DataSpec, split: str, top: str) -> Split:
     names = files.names(top)
     if not names:
         raise InputError(_absent(files, spec, split))
