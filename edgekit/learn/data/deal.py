@@ -21,19 +21,20 @@ class Deal:
     seed: int
     rank: int = 0
     world: int = 1
+    parts: int = 1
+    """In which a step is computed, one after the other; each has images of all processes."""
 
-    @property
-    def share(self) -> slice:
-        """Which places of each batch are this process's."""
-        each = self.batch // self.world
-        return slice(self.rank * each, (self.rank + 1) * each)
+    def mine(self, places: np.ndarray) -> np.ndarray:
+        """Which of these places in a batch, from 0, are this process's: a run of each part."""
+        each = self.batch // (self.world * self.parts)
+        return places // each % self.world == self.rank
 
     def check(self, images: int) -> None:
         """Raise InputError if a step cannot be dealt out evenly, or there are too few images."""
-        if self.batch % self.world or self.batch > images:
+        if self.batch % (self.world * self.parts) or self.batch > images:
             raise InputError(
-                f"a batch of {self.batch} cannot be dealt out to {self.world} processes from "
-                f"{images} images; give a batch that they can share evenly, and no larger than the "
+                f"a batch of {self.batch} cannot be dealt out to {self.world} processes in "
+                f"{self.parts} parts each from {images} images; give a batch that they can share evenly, and no larger than the "
                 "images"
             )
 

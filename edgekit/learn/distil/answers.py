@@ -42,17 +42,16 @@ class Answers:
         return np.dtype([("logits", "<f2", (self.views, self.classes)), ("digest", "u1", _DIGEST)])
 
 
-Ask = Callable[[np.ndarray], np.ndarray]
-"""(n,) numbers of images -> (n, views, classes) float32 logits."""
+Ask = Callable[[int], Iterator[np.ndarray]]
+"""The answers from this image on, some images at a time: (n, views, classes) float32 logits."""
 
 
-def stored(answers: Answers, ask: Ask, at_once: int, watch: Watch, task: str) -> np.ndarray:
+def stored(answers: Answers, ask: Ask, watch: Watch, task: str) -> np.ndarray:
     """The answers, asked for where they are not there yet.
 
     Args:
         answers: the file.
-        ask: the teacher, about all views of some images.
-        at_once: images in one question; what an interruption can lose.
+        ask: the teacher, about all views of each image.
         watch: told how far it is.
         task: how it is called there.
 
@@ -71,7 +70,7 @@ def stored(answers: Answers, ask: Ask, at_once: int, watch: Watch, task: str) ->
             answers.path.parent.mkdir(parents=True, exist_ok=True)
             with open(part, "ab+") as file, _alone(file, part, watch):
                 if not answers.path.exists():  # another run may have made it meanwhile
-                    _fill(part, file, answers, ask, at_once, watch, task)
+                    _fill(part, file, answers, ask, watch, task)
                     part.replace(answers.path)
             part.unlink(missing_ok=True)
     except OSError as error:
@@ -79,17 +78,16 @@ def stored(answers: Answers, ask: Ask, at_once: int, watch: Watch, task: str) ->
     return _read(answers)
 
 
-def _fill(
-    part: Path, file: BinaryIO, answers: Answers, ask: Ask, at_once: int, watch: Watch, task: str
-) -> None:
+def _fill(part: Path, file: BinaryIO, answers: Answers, ask: Ask, watch: Watch, task: str) -> None:
     done = _good(_mapped(part, answers), answers)
     file.truncate(done * answers.record.itemsize)  # a torn record, and what follows a bad one
-    while done < answers.images:
-        numbers = np.arange(done, min(done + at_once, answers.images))
-        file.write(_records(ask(numbers), done, answers).tobytes())
-        file.flush()
-        done += len(numbers)
-        watch.step(task, done, answers.images)
+    if done < answers.images:
+        for logits in ask(done):
+            file.write(_records(logits, done, answers).tobytes())
+            file.flush()
+            done += len(logits)
+            watch.step(task, done, answers.images)
+    assert done == answers.images
     os.fsync(file.fileno())
 
 

@@ -1,10 +1,8 @@
 """The loss of a student that learns from teachers."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,21 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgekit.errors import SpecError
-from edgekit.learn.data.augment import render
-from edgekit.learn.distil.answers import Answers, stored
 from edgekit.learn.distil.choice import Chosen, outputs_of
 from edgekit.learn.distil.features import Imitation, captured
 from edgekit.learn.distil.teachers import find
 from edgekit.learn.distil.tutor import NetworkTutor, Tutor, camera_pixels, resized
+from edgekit.learn.distil.views import answers_of, rendered
 from edgekit.learn.recipe.steps import Distill, Feature, Teacher
 from edgekit.learn.train.objective import Objective, Part
 from edgekit.learn.work import Work
 from edgekit.spec import ImageSpec
-
-FORMAT = 1
-"""Of the answers' files: another one where what they hold comes to mean something else."""
-_AT_ONCE = 128
-"""Views in one question."""
 
 Source = Callable[[Part], Tensor]
 """What a teacher says of a part of a batch: (B, classes) float32 logits, on its device."""
@@ -53,7 +45,7 @@ def distilling(distill: Distill, work: Work, before: nn.Module, student: nn.Modu
         chosen = _chosen(tutor, teacher, work)
         if distill.cache:
             with closing(tutor):
-                sources.append(partial(_looked_up, _answers(chosen, distill, work)))
+                sources.append(partial(_looked_up, answers_of(chosen, distill, work)))
         else:
             sources.append(partial(_asked, chosen, work.image))
         if looked_at:
@@ -131,7 +123,8 @@ def soft_loss(logits: Tensor, wanted: Tensor, labels: Tensor, distill: Distill) 
 def _chosen(tutor: Tutor, teacher: Teacher, work: Work) -> Chosen:
     outputs = outputs_of(work.data.classes, tutor, teacher.outputs)
     few = np.arange(min(4, len(work.data.train)))
-    return Chosen(tutor, outputs, _rendered(few, np.zeros_like(few), tutor.size, work))
+    probe = rendered(few, np.zeros_like(few), tutor.size, work)
+    return Chosen(tutor, outputs, probe.to(work.place.device))
 
 
 def _asked(chosen: Chosen, image: ImageSpec, part: Part) -> Tensor:
@@ -142,53 +135,6 @@ def _asked(chosen: Chosen, image: ImageSpec, part: Part) -> Tensor:
 def _looked_up(logits: np.ndarray, part: Part) -> Tensor:
     found = torch.from_numpy(logits[part.index.cpu().numpy(), part.view.cpu().numpy()])
     return found.to(part.inputs.device).float()
-
-
-def _answers(chosen: Chosen, distill: Distill, work: Work) -> np.ndarray:
-    """(images, views, classes) float16: what the teacher says of each view there is."""
-    views, tutor = work.recipe.head.augment.views, chosen.tutor
-    key = _key(chosen, work)
-    folder = (
-        Path(distill.answers).expanduser() if distill.answers else work.folder.parent / "answers"
-    )
-    plain = "".join(c if c.isalnum() else "_" for c in Path(tutor.name.rpartition(":")[2]).stem)
-    answers = Answers(
-        path=folder / f"{plain}-{tutor.size[1]}-{key.hex()[:12]}.answers",
-        key=key,
-        images=len(work.data.train),
-        views=views,
-        classes=len(work.data.classes),
-    )
-
-    def ask(images: np.ndarray) -> np.ndarray:
-        index, view = np.repeat(images, views), np.tile(np.arange(views), len(images))
-        said = chosen.logits(_rendered(index, view, tutor.size, work))
-        return said.cpu().numpy().reshape(len(images), views, -1)
-
-    task = f"{work.folder.name}: asking {tutor.name}"
-    return stored(answers, ask, max(_AT_ONCE // views, 1), work.watch, task)
-
-
-def _rendered(index: np.ndarray, view: np.ndarray, size: tuple[int, int], work: Work) -> Tensor:
-    """Views as the student sees them, but at `size`, from the images' own pixels."""
-    head = work.recipe.head
-    pixels = render(work.data.train.pixels, index, view, size, head.augment, head.seed)
-    return torch.from_numpy(pixels).to(work.place.device)
-
-
-def _key(chosen: Chosen, work: Work) -> bytes:
-    """Digest of all that the answers depend on: teacher, classes, images, and how views are drawn.
-
-    A few rendered pixels stand for the code that draws them.
-    """
-    head, tutor = work.recipe.head, chosen.tutor
-    first = np.zeros(head.augment.views, np.int64)
-    drawn = _rendered(first, np.arange(head.augment.views), tutor.size, work).cpu().numpy()
-    said = (
-        *(FORMAT, tutor.digest, tutor.size, chosen.outputs, work.data.train.fingerprint),
-        *(repr(head.augment), head.seed, hashlib.sha256(drawn.tobytes()).hexdigest()),
-    )
-    return hashlib.sha256(repr(said).encode()).digest()
 
 
 def _imitation(

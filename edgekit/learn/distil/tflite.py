@@ -47,18 +47,16 @@ class TfliteModel:
                 pixels become them.
         """
         self._interpreter = _open(path)
-        inputs, outputs = (
-            self._interpreter.get_input_details(),
-            self._interpreter.get_output_details(),
-        )
-        if len(inputs) != 1 or len(outputs) != 1 or len(outputs[0]["shape"]) != 2:
+        inputs = self._interpreter.get_input_details()
+        outputs = self._interpreter.get_output_details()
+        shape = tuple(map(int, outputs[0]["shape"]))
+        if len(inputs) != 1 or len(outputs) != 1 or len(shape) != 2:
             raise SpecError(
                 f"{path} has {len(inputs)} inputs and {len(outputs)} outputs, the first output "
-                f"{tuple(outputs[0]['shape'])}; a teacher has one image as its input and one "
-                "output, (1, classes)"
+                f"{shape}; a teacher has one image as its input and one output, (1, classes)"
             )
         self.entry = _entry(inputs[0], path)
-        self.outputs = int(outputs[0]["shape"][1])
+        self.outputs = shape[1]
         self._input, self._output = inputs[0]["index"], outputs[0]["index"]
         self._prepared = _preparation(self.entry, mean, std, path)
         self._scale, self._zero_point = outputs[0]["quantization"]

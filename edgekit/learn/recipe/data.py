@@ -53,6 +53,9 @@ class Augment:
     views: int = 0
     """How many views of each image there are: epoch e takes view (i + e) mod views. 0: a new one
     each epoch."""
+    seed: int = 0
+    """Of the views. Runs with other seeds of the recipe then see the same views, and share a
+    teacher's stored answers. 0: the recipe's."""
     min_area: float = 0.35
     """Smallest crop, as a fraction of the image's area; the largest is 1. With 1 the whole image is
     taken."""

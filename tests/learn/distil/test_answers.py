@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,11 +25,13 @@ class Teacher:
         self.asked: list[int] = []
         self.until = until
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        if images[-1] >= self.until:
-            raise KeyboardInterrupt
-        self.asked += images.tolist()
-        return self.table[images]
+    def __call__(self, first: int) -> Iterator[np.ndarray]:
+        for start in range(first, len(self.table), 2):
+            images = range(start, min(start + 2, len(self.table)))
+            if images[-1] >= self.until:
+                raise KeyboardInterrupt
+            self.asked += images
+            yield self.table[images]
 
 
 @pytest.fixture
@@ -39,8 +41,8 @@ def answers(tmp_path: Path) -> Answers:
 
 @pytest.fixture
 def ask(answers: Answers, watch: Silent) -> Callable[..., np.ndarray]:
-    def ask(teacher: Teacher, which: Answers = answers, at_once: int = 2) -> np.ndarray:
-        return stored(which, teacher, at_once, watch, "asking")
+    def ask(teacher: Teacher, which: Answers = answers) -> np.ndarray:
+        return stored(which, teacher, watch, "asking")
 
     return ask
 
@@ -152,7 +154,7 @@ def test_a_folder_that_cannot_be_written_is_told(
 
 def fill(answers: Answers, counts: "multiprocessing.Queue[int]") -> None:
     teacher = Teacher()
-    stored(answers, teacher, 1, Silent(), "asking")
+    stored(answers, teacher, Silent(), "asking")
     counts.put(len(teacher.asked))
 
 
