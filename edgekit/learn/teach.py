@@ -72,7 +72,8 @@ def lesson_of(
     head, place = work.recipe.head, work.place
     return Lesson(
         batches=open_batches(
-            work.data.train, head.augment, how.batch, head.seed, place.rank, place.world
+            *(work.data.train, head.augment, how.batch, head.seed),
+            *(place.rank, place.world, how.accumulate),
         ),
         classes=len(work.data.classes),
         image=head.image,

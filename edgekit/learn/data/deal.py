@@ -34,8 +34,8 @@ class Deal:
         if self.batch % (self.world * self.parts) or self.batch > images:
             raise InputError(
                 f"a batch of {self.batch} cannot be dealt out to {self.world} processes in "
-                f"{self.parts} parts each from {images} images; give a batch that they can share evenly, and no larger than the "
-                "images"
+                f"{self.parts} parts each from {images} images; give a multiple of "
+                f"{self.world * self.parts} that is no larger than the images"
             )
 
 

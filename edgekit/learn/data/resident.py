@@ -42,8 +42,10 @@ class Resident:
         images, deal = self._images, self._deal
         order = np.random.default_rng((deal.seed, number)).permutation(len(images))
 
+        mine = deal.mine(np.arange(deal.batch))
+
         def make(step: int) -> Batch:
-            index = order[step * deal.batch :][: deal.batch][deal.share]
+            index = order[step * deal.batch :][: deal.batch][mine]
             return make_batch(images.pixels, images.targets, index, number, step, size, deal)
 
         steps = range(start, self.steps)

@@ -103,8 +103,7 @@ class Streamed:
         def read(window: tuple[int, np.ndarray]) -> list[tuple[int, bytes]]:
             place, numbers = window
             places = np.arange(place, place + len(numbers))
-            within = places % deal.batch
-            mine = (within >= deal.share.start) & (within < deal.share.stop)
+            mine = deal.mine(places % deal.batch)
             mine &= (places >= first) & (places < last)
             chosen = numbers[mine]
             return list(zip(chosen.tolist(), self._pixels.encoded(chosen), strict=True))

@@ -120,6 +120,7 @@ def _norms(module: nn.Module) -> list[_BatchNorm]:
 def _by(twin: nn.SyncBatchNorm, norm: _BatchNorm, x: Tensor) -> Tensor:
     """Run `norm` by its `twin`, which has the very same tensors."""
     twin.training, twin.track_running_stats = norm.training, norm.track_running_stats
+    twin.momentum = norm.momentum
     return twin(x)
 
 
