@@ -91,30 +91,49 @@ def seat(environment: Mapping[str, str]) -> Seat:
 
 
 def choose_device(name: str, here: Seat) -> torch.device:
-    """`cpu`, `cuda`, or where `name` is empty CUDA if this machine has it.
+    """`cpu`, `cuda`, `cuda:1`, `mps`; where `name` is empty or `auto`, CUDA if there is any.
 
     Raises:
-        InputError: there is no CUDA, fewer GPUs than processes, or no NCCL to join them.
+        InputError: there is none, fewer GPUs than processes, or no NCCL to join them.
     """
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name not in ("", "cpu", "cuda"):
-        raise InputError(f"no device '{name}' to train on; there are: cpu, cuda")
-    if name == "cuda" and not count:
+    kind, _, number = name.partition(":")
+    if kind not in ("", "auto", "cpu", "cuda", "mps") or (number and kind != "cuda"):
+        raise InputError(f"no device '{name}' to train on; there are: auto, cpu, cuda, cuda:N, mps")
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if kind == "mps":
+        return _mps(here)
+    if kind == "cuda" and not gpus:
         raise InputError(
             "training on 'cuda' needs an NVIDIA GPU that torch can use, and it sees none "
             f"(torch {torch.__version__}); several processes on CPUs talk through gloo instead of "
             "NCCL: take the device 'cpu', or install a CUDA build of torch"
         )
-    if not count or name == "cpu":
-        return torch.device("cpu")
-    if here.local >= count:
+    return _cuda(number, gpus, here) if gpus and kind != "cpu" else torch.device("cpu")
+
+
+def _cuda(number: str, gpus: int, here: Seat) -> torch.device:
+    if here.world > 1 and (number or not dist.is_nccl_available()):
         raise InputError(
-            f"process {here.local} of this machine, counted from 0, has no GPU: there are {count}; "
-            f"start 'torchrun --nproc-per-node {count}', or take the device 'cpu'"
-        )
-    if here.world > 1 and not dist.is_nccl_available():
-        raise InputError(
-            "this build of torch has no NCCL, by which processes on GPUs talk; train in one "
+            f"device 'cuda:{number}' is one GPU, and there are {here.world} processes: say 'cuda', "
+            "and each takes one of its own"
+            if number
+            else "this build of torch has no NCCL, by which processes on GPUs talk; train in one "
             "process, or take the device 'cpu'"
         )
-    return torch.device("cuda", here.local)
+    if number and not (number.isdecimal() and int(number) < gpus):
+        raise InputError(f"no device 'cuda:{number}': the {gpus} GPUs count from cuda:0")
+    if here.local >= gpus:
+        raise InputError(
+            f"process {here.local} of this machine, counted from 0, has no GPU: there are {gpus}; "
+            f"start 'torchrun --nproc-per-node {gpus}', or take the device 'cpu'"
+        )
+    return torch.device("cuda", int(number) if number else here.local)
+
+
+def _mps(here: Seat) -> torch.device:
+    if here.world > 1 or not torch.backends.mps.is_available():
+        raise InputError(
+            "training on 'mps' needs a Mac with Apple's GPU, and one process alone; take the "
+            "device 'cpu'"
+        )
+    return torch.device("mps")
