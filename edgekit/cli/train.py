@@ -81,14 +81,13 @@ def _verb(kind: str, text: str) -> Callable[..., None]:
         from edgekit.learn.recipe.changed import Changes, changed
         from edgekit.learn.recipe.recipe import read
 
-        found = read(recipe)
         _need_torch()
-        from edgekit.lower.plan import parse_arguments
-
-        arguments = parse_arguments(argument or ())
-        wanted = changed(found, Changes(data, weights, model, arguments, seed, epochs))
-        folder = out or Path(wanted.head.name)
         with _place(device, threads) as place:
+            from edgekit.lower.plan import parse_arguments
+
+            arguments = parse_arguments(argument or ())
+            wanted = changed(read(recipe), Changes(data, weights, model, arguments, seed, epochs))
+            folder = out or Path(wanted.head.name)
             if find_learning_rate:
                 _find(wanted, folder, place)
             elif overfit_one_batch:
@@ -134,7 +133,7 @@ def _run(recipe: "Recipe", kind: str, out: Path, place: "Place") -> None:
     from edgekit.cli.watch import watching
     from edgekit.learn import chain
 
-    with watching() as watch:
+    with watching(place.leads) as watch:
         done = chain.run(recipe, out, watch, chain.upto(recipe, kind), place)
     if place.leads:
         made = done[-1].student.history
@@ -155,7 +154,7 @@ def _repeat(recipe: "Recipe", kind: str, seeds: int, out: Path, place: "Place") 
     from edgekit.learn import chain
     from edgekit.learn.seeds import repeat
 
-    with watching() as watch:
+    with watching(place.leads) as watch:
         found = repeat(recipe, seeds, out, watch, chain.upto(recipe, kind), place)
     if place.leads:
         columns = ("step", *(f"seed {seed}" for seed in found.seeds), "mean", "deviation")
@@ -173,12 +172,12 @@ def _find(recipe: "Recipe", out: Path, place: "Place") -> None:
     from edgekit.learn.train.finder import write
     from edgekit.learn.trial import find_learning_rate
 
-    with watching() as watch:
+    with watching(place.leads) as watch:
         sweep = find_learning_rate(recipe, out, watch, place)
     if place.leads:
         table, picture = write(sweep, out)
         print(f"learning_rate = {sweep.suggestion:.2g}")
-        print(f"(a tenth of the rate with the lowest loss; see {picture} and {table})")
+        print(f"(see {picture} and {table})")
 
 
 def _overfit(recipe: "Recipe", out: Path, place: "Place") -> None:
@@ -186,7 +185,7 @@ def _overfit(recipe: "Recipe", out: Path, place: "Place") -> None:
     from edgekit.errors import CheckFailed
     from edgekit.learn.trial import overfit_one_batch
 
-    with watching() as watch:
+    with watching(place.leads) as watch:
         found = overfit_one_batch(recipe, out, watch, place)
     if not found.passed:
         raise CheckFailed(found.meaning())

@@ -20,6 +20,16 @@ class Watch(Protocol):
         """Something worth a line in a log."""
 
 
+class _Nobody:
+    """Is not interested: another process tells the same."""
+
+    def step(self, task: str, done: int, total: int, note: str = "") -> None:
+        pass
+
+    def line(self, text: str) -> None:
+        pass
+
+
 class _Log:
     """Lines on stderr, for a log file; about a task that lasts, one now and then."""
 
@@ -41,8 +51,11 @@ class _Log:
 
 
 @contextmanager
-def watching() -> Iterator[Watch]:
-    """Lend a `Watch` for the time of one task."""
+def watching(loud: bool = True) -> Iterator[Watch]:
+    """Lend a `Watch` for the time of one task; `loud` is false in all processes but the first."""
+    if not loud:
+        yield _Nobody()
+        return
     if not sys.stderr.isatty():
         yield _Log()
         return
