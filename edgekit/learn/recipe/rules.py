@@ -86,6 +86,11 @@ def _step(step: Step, augment: Augment) -> _Rules:
     )
     if step.distill is not None:
         yield from _distill(step.distill, augment, f"step '{name}': distill")
+        yield (
+            not (step.fit.compile and step.distill.features),
+            f"step '{name}': features are looked at layer by layer, which a compiled network does "
+            "not have; set compile = false",
+        )
     if isinstance(step, PruneStep):
         yield from _prune(step)
     if isinstance(step, QuantizeStep):
