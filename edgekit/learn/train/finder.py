@@ -44,7 +44,8 @@ class Sweep:
     losses: tuple[float, ...]
     """Smoothed."""
     suggestion: float
-    """A tenth of the rate with the lowest loss: below the edge, where a whole run is stable."""
+    """A tenth of the rate with the lowest loss, or the rate at which the loss had fallen half way,
+    if that is lower: below the edge, where a whole run is stable."""
 
 
 def find_rate(module: nn.Module, lesson: Lesson, place: Place, watch: Watch) -> Sweep:
@@ -92,7 +93,9 @@ def _suggestion(rates: list[float], losses: list[float]) -> float:
             f"{LOWEST:g} to {HIGHEST:g} lowered the loss; see with --overfit-one-batch whether "
             "this network can learn this data at all"
         )
-    return rates[best] / 10
+    half = (losses[0] + losses[best]) / 2
+    halfway = next(n for n, loss in enumerate(losses) if loss <= half)
+    return min(rates[best] / 10, rates[halfway])
 
 
 def _batches(lesson: Lesson) -> Iterator[Batch]:
