@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -26,7 +27,6 @@ from edgekit.errors import InputError, StorageError
 _NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")  # webdataset.tariterators.base_plus_ext
 _KEYS = ("label", "cls", "class")
 _FORMAT = 1
-_END = bytes(512)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def index(shard: Path) -> Index:
 
 def _kept(path: Path, stamp: np.ndarray) -> Index | None:
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             if not np.array_equal(stored["stamp"], stamp):
                 return None
             names = ("offsets", "sizes", "labels", "classes")
@@ -98,40 +98,48 @@ def _keep(path: Path, stamp: np.ndarray, made: Index) -> Index:
 
 
 def _scan(shard: Path) -> Index:
-    offsets, sizes, labels = [], [], []
+    samples: list[tuple[int, int, str]] = []
+    strange: InputError | None = None
     try:
         with open(shard, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for key, members in groupby(_members(tar), lambda member: member[0]):
                 parts = {suffix: entry for _, suffix, entry in members}
-                image = _image(parts, f"{shard}: sample '{key}'")
-                offsets.append(image.offset_data)
-                sizes.append(image.size)
-                labels.append(_label(tar, parts, f"{shard}: sample '{key}'"))
-            end = tar.offset
-            file.seek(end)
-            whole = file.read(512) == _END  # tarfile takes what it cannot read for the end
-            file.seek(0)
-            digest = hashlib.sha256()
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
+                try:
+                    samples.append(_sample(tar, parts, f"{shard}: sample '{key}'"))
+                except InputError as error:
+                    strange = strange or error  # damage, further down, would explain it
+            digest = _digest(file, tar.offset, shard)
     except tarfile.TarError as error:
         raise InputError(
             f"the shard {shard} is damaged, or no tar file: {error}; copy it again (a .tar.gz must "
             "be unpacked with gunzip: its images are compressed already)"
         ) from error
-    if not whole:
-        raise InputError(
-            f"the shard {shard} is damaged or cut short: at byte {end:,} there is neither a file "
-            "nor the archive's end; copy it again"
-        )
+    if strange is not None:
+        raise strange
+    offsets, sizes, labels = zip(*samples, strict=True) if samples else ((), (), ())
     classes, of = np.unique(np.array(labels, np.str_), return_inverse=True)
     return Index(
-        digest.hexdigest(),
+        digest,
         np.array(offsets, np.int64),
         np.array(sizes, np.int64),
         of.astype(np.int64),
         classes,
     )
+
+
+def _digest(file: BinaryIO, end: int, shard: Path) -> str:
+    """SHA-256 of the file, if it ends as an archive does at byte `end`."""
+    file.seek(end)
+    if file.read(512) != bytes(512):  # tarfile takes what it cannot read for the end
+        raise InputError(
+            f"the shard {shard} is damaged or cut short: at byte {end:,} there is neither a file "
+            "nor the archive's end; copy it again"
+        )
+    file.seek(0)
+    digest = hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, str, tarfile.TarInfo]]:
@@ -144,14 +152,18 @@ def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, str, tarfile.TarInfo]]
             yield match[1], match[2].lower(), entry
 
 
-def _image(parts: dict[str, tarfile.TarInfo], sample: str) -> tarfile.TarInfo:
+def _sample(
+    tar: tarfile.TarFile, parts: dict[str, tarfile.TarInfo], sample: str
+) -> tuple[int, int, str]:
+    """Offset and size of its image, and its label."""
     found = [suffix for suffix in parts if f".{suffix}" in SUFFIXES]
     if len(found) != 1:
         raise InputError(
             f"{sample} has {len(found)} images among its files ({', '.join(parts)}); each sample "
             "needs one, as .jpg or .png"
         )
-    return parts[found[0]]
+    image = parts[found[0]]
+    return image.offset_data, image.size, _label(tar, parts, sample)
 
 
 def _label(tar: tarfile.TarFile, parts: dict[str, tarfile.TarInfo], sample: str) -> str:

@@ -6,6 +6,7 @@ original (github.com/automl/trivialaugment) in that OpenCV moves pixels bilinear
 """
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -108,7 +109,9 @@ def _equalize(image: np.ndarray, strength: float, sign: int) -> np.ndarray:
     return cv2.merge([cv2.equalizeHist(channel) for channel in cv2.split(image)])
 
 
-OPERATIONS: tuple[Callable[[np.ndarray, float, int], np.ndarray], ...] = (
+Operation: TypeAlias = Callable[[np.ndarray, float, int], np.ndarray]
+
+OPERATIONS: tuple[Operation, ...] = (
     _identity, _shear_x, _shear_y, _translate_x, _translate_y, _rotate, _brightness, _colour,
     _contrast, _sharpness, _posterize, _solarize, _autocontrast, _equalize,
 )  # fmt: skip
