@@ -4,9 +4,9 @@
 
 DATA holds `weights/` and `images/tiny_imagenet_50.zip`. Each teacher is asked, as a recipe asks it,
 about the 2,500 validation images of 64 x 64 pixels, resized to what it takes; of its outputs the 50
-classes are compared. Prints a table; top-1 with its 95 % interval. Images a second are of one thread,
-resizing included. What is adapted (`-o`, where recipes/teacher-mobilenet_v2-tiny50.toml was run) is
-asked, too.
+classes are compared. Prints a table; top-1 with its 95 % interval. Images a second are of one
+thread, resizing included. What is adapted (`-o`, where recipes/teacher-mobilenet_v2-tiny50.toml was
+run) is asked, too.
 """
 
 import argparse
@@ -43,7 +43,7 @@ AT_ONCE = 50
 class Quiet:
     """A watch that says nothing."""
 
-    def step(self, task: str, done: int, total: int) -> None: ...
+    def step(self, task: str, done: int, total: int, note: str = "") -> None: ...
 
     def line(self, text: str) -> None: ...
 

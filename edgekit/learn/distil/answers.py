@@ -99,7 +99,7 @@ def _records(logits: np.ndarray, first: int, answers: Answers) -> np.ndarray:
             "images like these, normalised as it is told?"
         )
     made = np.zeros(len(logits), answers.record)
-    made["logits"] = logits - logits.max(2, keepdims=True)
+    made["logits"] = np.maximum(logits - logits.max(2, keepdims=True), np.finfo(np.float16).min)
     for n, record in enumerate(made):
         record["digest"] = _digest(record["logits"], first + n, answers)
     return made

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgekit.errors import SpecError
+from edgekit.checkpoint import replace_files
+from edgekit.errors import InputError, SpecError
 from edgekit.learn.distil.choice import Chosen, outputs_of
 from edgekit.learn.distil.features import Imitation, captured
 from edgekit.learn.distil.teachers import find
@@ -38,11 +39,14 @@ def distilling(distill: Distill, work: Work, before: nn.Module, student: nn.Modu
         UnknownName: a feature's layer that is not there.
     """
     sources: list[Source] = []
-    imitation = None
+    imitation, digests = None, []
     for n, teacher in enumerate(distill.teachers):
         looked_at = distill.features if n == 0 else ()
         tutor = find(teacher, work, before, whole=bool(looked_at))
         chosen = _chosen(tutor, teacher, work)
+        if teacher.source != "before":
+            digests.append(tutor.digest)
+            _claim(digests, teacher.source, work)
         if distill.cache:
             with closing(tutor):
                 sources.append(partial(_looked_up, answers_of(chosen, distill, work)))
@@ -118,6 +122,22 @@ def soft_loss(logits: Tensor, wanted: Tensor, labels: Tensor, distill: Distill) 
     logits, t = logits.float(), distill.temperature
     soft = F.kl_div(F.log_softmax(logits / t, dim=1), wanted, reduction="batchmean")
     return distill.alpha * t * t * soft + (1 - distill.alpha) * F.cross_entropy(logits, labels)
+
+
+def _claim(digests: list[str], last: str, work: Work) -> None:
+    """Mark a step's folder with its teachers: an interrupted run goes on with the same.
+
+    `digests` are of those that were found so far, `last` is what the last one is called.
+    """
+    mark = work.folder / "teachers.txt"
+    known = mark.read_text(encoding="utf-8").splitlines() if mark.exists() else []
+    if known[: len(digests)] != digests[: len(known)]:
+        raise InputError(
+            f"{work.folder} was left by a run whose teacher '{last}' was another one; put that one "
+            "back, give another folder with -o, or remove it"
+        )
+    if work.place.leads and len(digests) > len(known):
+        replace_files({mark: "".join(f"{line}\n" for line in digests).encode()})
 
 
 def _chosen(tutor: Tutor, teacher: Teacher, work: Work) -> Chosen:

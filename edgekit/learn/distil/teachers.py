@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -154,10 +155,12 @@ def _run(session: Session, pixels: np.ndarray) -> np.ndarray:
     answers = np.empty((len(pixels), session.outputs[0].shape[-1]), np.float32)
     entry, output = session.inputs[0].name, session.outputs[0].name
     for image, answer in zip(pixels, answers, strict=True):
-        answer[:] = session.run(lambda views, image=image: np.copyto(views[entry][0], image))[
-            output
-        ]
+        answer[:] = session.run(partial(_lend, entry, image))[output]
     return answers
+
+
+def _lend(entry: str, image: np.ndarray, views: Mapping[str, np.ndarray]) -> None:
+    np.copyto(views[entry][0], image)
 
 
 def _close(opened: list[TfliteModel] | list[Session]) -> None:

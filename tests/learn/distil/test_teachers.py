@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +17,9 @@ from edgekit.learn import chain
 from edgekit.learn.distil.choice import Chosen, outputs_of
 from edgekit.learn.distil.teachers import find
 from edgekit.learn.distil.tutor import Tutor, camera_pixels, resized
+from edgekit.learn.recipe.fit import Fit
 from edgekit.learn.recipe.recipe import Recipe
-from edgekit.learn.recipe.steps import Teacher
+from edgekit.learn.recipe.steps import Teacher, TrainStep
 from edgekit.learn.train.step import normalise
 from edgekit.learn.work import Work
 from edgekit.lower.load import build_network
@@ -31,10 +33,10 @@ Open = Callable[..., Tutor]
 def network(classes: int = 3, scale: float = 1.0) -> nn.Module:
     """The user's own function: the mean colours of a normalised image."""
     torch.manual_seed(classes)
-    made = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, classes))
+    last = nn.Linear(3, classes)
     with torch.no_grad():
-        made[2].weight.mul_(scale)
-    return made
+        last.weight.mul_(scale)
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), last)
 
 
 OURS = f"{__name__}:network"
@@ -44,14 +46,15 @@ OURS = f"{__name__}:network"
 def opened(work: Work) -> Open:
     """Finds a teacher; `before` is the user's network with three classes."""
 
-    def opened(source: Path | str, **keys: object) -> Tutor:
-        return find(dataclasses.replace(Teacher(str(source)), **keys), work, network().eval())
+    def opened(source: Path | str, **keys: Any) -> Tutor:
+        return find(Teacher(str(source), **keys), work, network().eval())
 
     return opened
 
 
 @pytest.fixture
 def pixels() -> torch.Tensor:
+    torch.manual_seed(7)
     return torch.randint(0, 256, (5, 24, 24, 3), dtype=torch.uint8)
 
 
@@ -70,14 +73,16 @@ def test_before_is_the_network_as_the_step_began(work: Work, pixels: torch.Tenso
     wanted = module(normalise(pixels, work.image)).detach()
     tutor = find(Teacher("before"), work, module)
     with torch.no_grad():
-        module[2].weight.zero_()  # the student learns on
+        for parameter in module.parameters():
+            parameter.zero_()  # the student learns on
     torch.testing.assert_close(tutor.answer(pixels), wanted)
     assert (tutor.size, tutor.outputs, tutor.labels) == ((24, 24), 3, ("a", "b", "c"))
 
 
 def test_a_checkpoint_with_a_card(
-    recipe: Recipe, work: Work, watch: Silent, tmp_path: Path, opened: Open
+    make_recipe: Callable[..., Recipe], work: Work, watch: Silent, tmp_path: Path, opened: Open
 ) -> None:
+    recipe = make_recipe(TrainStep("train", "train", Fit(learning_rate=0.01, epochs=2, batch=8)))
     done = chain.run(recipe, tmp_path / "run", watch, recipe.steps)[0]
     tutor = opened(done.path)
     images = torch.from_numpy(np.asarray(work.data.validation.pixels))
@@ -85,8 +90,6 @@ def test_a_checkpoint_with_a_card(
         wanted = done.student.module(normalise(images, work.image))
     torch.testing.assert_close(tutor.answer(images), wanted, rtol=1e-3, atol=1e-3)  # folded
     assert tutor.labels == ("a", "b", "c")
-    right = tutor.answer(images).argmax(1).numpy() == work.data.validation.targets
-    assert right.mean() > 0.9
 
 
 def test_a_checkpoint_without_a_card(bare: Path, opened: Open) -> None:
