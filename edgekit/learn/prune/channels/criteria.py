@@ -33,7 +33,7 @@ def scores(module: nn.Module, flow: Flow, step: PruneStep, work: Work) -> dict[i
     if step.criterion == "taylor":
         return _taylor(module, flow, step, work)
     if step.criterion == "l1":
-        return _mean(flow, {name: _norms(module.get_submodule(name)) for name in _filters(flow)})
+        return norms(module, flow)
     gammas = {
         name: part.weight.detach().abs()
         for name in flow.outs
@@ -47,14 +47,14 @@ def scores(module: nn.Module, flow: Flow, step: PruneStep, work: Work) -> dict[i
     return _mean(flow, gammas)
 
 
-def _filters(flow: Flow) -> list[str]:
-    return [name for name, kind in flow.kinds.items() if kind != "channelwise"]
-
-
-def _norms(part: nn.Module) -> Tensor:
-    weight = part.get_parameter("weight").detach()
-    norms = weight.abs().flatten(1).sum(dim=1)
-    return norms / norms.mean().clamp_min(1e-12)
+def norms(module: nn.Module, flow: Flow) -> dict[int, float]:
+    """The criterion `l1`, which needs nothing but the weights."""
+    found = {}
+    for name in [name for name, kind in flow.kinds.items() if kind != "channelwise"]:
+        weight = module.get_submodule(name).get_parameter("weight").detach()
+        each = weight.abs().flatten(1).sum(dim=1)
+        found[name] = each / each.mean().clamp_min(1e-12)
+    return _mean(flow, found)
 
 
 def _mean(flow: Flow, values: dict[str, Tensor]) -> dict[int, float]:

@@ -1,13 +1,13 @@
 """Which channels go, so that a network comes to so many MACs: the least of all layers first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
 from edgekit.cost.layers import LayerCost, cost
 from edgekit.errors import SpecError
-from edgekit.learn.prune.channels.compact import Compacted, Unfit, compact
+from edgekit.learn.prune.channels.compact import Compacted, Setting, Unfit, compact
 from edgekit.learn.prune.channels.graph import Flow, follow
 from edgekit.learn.prune.channels.groups import Dial, dials
 from edgekit.learn.recipe.steps import PruneStep
@@ -60,10 +60,18 @@ def prune_to(found: Candidates, left: float) -> Compacted:
     Raises:
         SpecError: so few cannot be reached; says how few can.
     """
-    turning = list(found.dials)
+    return fit_together(found, lambda turning: choose(found, turning, left))
+
+
+def fit_together(found: Candidates, pick: Callable[[Sequence[Dial]], Setting]) -> Compacted:
+    """Compact by what `pick` sets dials to; asked again, with fewer levels, where it did not fit.
+
+    Raises:
+        SpecError: nothing fits.
+    """
+    turning, size = list(found.dials), (found.image.height, found.image.width)
     for _ in range(TRIES):
-        setting = choose(found, turning, left)
-        size = (found.image.height, found.image.width)
+        setting = pick(turning)
         try:
             return compact(found.module, found.flow, turning, setting, found.score, size)
         except Unfit as unfit:
@@ -80,7 +88,8 @@ def choose(found: Candidates, turning: Sequence[Dial], left: float) -> list[int]
     """A level for each dial, so that `left` of the MACs stay: global ranking.
 
     A dial's next step down costs the mean score of the channels that go with it. Steps are taken
-    in the order of what they cost, and left out where they would lead below the target.
+    in the order of what they cost, until the target is met; those that would lead far below it are
+    left out.
 
     Raises:
         SpecError: so few cannot be reached; says how few can.
@@ -89,6 +98,8 @@ def choose(found: Candidates, turning: Sequence[Dial], left: float) -> list[int]
     goal = left * found.macs
     passed: set[int] = set()
     for _, at, level in _steps(found, turning):
+        if macs(found, turning, setting) <= goal:
+            break
         if at in passed:
             continue
         tried = [*setting[:at], level, *setting[at + 1 :]]
