@@ -10,10 +10,10 @@ from edgekit import checkpoint
 from edgekit.checkpoint import replace_files
 from edgekit.errors import InputError
 from edgekit.learn import record
-from edgekit.learn.begin import begin, built, first_widths
 from edgekit.learn.bundles import build_bundle
 from edgekit.learn.data import source
 from edgekit.learn.data.source import Data
+from edgekit.learn.first import built, first_network, first_widths
 from edgekit.learn.prune.step import prune
 from edgekit.learn.qat.step import quantize
 from edgekit.learn.recipe.recipe import Recipe
@@ -53,7 +53,7 @@ def run(
     data = source.read(recipe.head.data, recipe.classes)
     watch.line(f"{len(data.train)} images to learn from, {len(data.validation)} to measure with")
     claim = _first_claim(recipe, data)
-    student = Student(begin(recipe, data), first_widths(recipe))
+    student = Student(first_network(recipe, data), first_widths(recipe))
     done = []
     for number, step in enumerate(steps, 1):
         folder = step_folder(out, number, step)
@@ -110,12 +110,13 @@ def _is_kept(path: Path) -> bool:
 
 
 def _keep(path: Path, student: Student, step: Step, work: Work) -> Student:
-    """Write what a step left; the other processes go on from what the first one wrote."""
+    """Write what a step left, and go on from what was written: as a later run would."""
     place = work.place
-    kept = record.write(path, student, step, work) if place.leads else student
+    if place.leads:
+        record.write(path, student, step, work)
     place.peers.each("written")
     agree_on_file(place, path)
-    return kept if place.leads else record.load(path, begin(work.recipe, work.data))
+    return record.load(path, built(work.recipe, work.data.classes))
 
 
 def _run(step: Step, student: Student, work: Work) -> Student:

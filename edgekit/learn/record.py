@@ -16,8 +16,8 @@ from edgekit.learn.recipe.steps import Step
 from edgekit.learn.work import Student, Work
 
 
-def write(path: Path, student: Student, step: Step, work: Work) -> Student:
-    """Measure the student, write it with its card; returns it with its history.
+def write(path: Path, student: Student, step: Step, work: Work) -> None:
+    """Measure the student, and write it with its card.
 
     Raises:
         StorageError: `path` cannot be written.
@@ -74,7 +74,6 @@ def write(path: Path, student: Student, step: Step, work: Work) -> Student:
         keep_float=student.keep_float,
     )
     checkpoint.write(path, tensors, card)
-    return replace(student, history=_settled(path, card))
 
 
 def _settled(path: Path, card: Card) -> tuple[Made, ...]:

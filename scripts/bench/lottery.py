@@ -19,9 +19,9 @@ from pathlib import Path
 
 import torch
 
-from edgekit.learn import chain
 from edgekit.learn.data import source
 from edgekit.learn.evaluate import accuracy
+from edgekit.learn.first import first_network
 from edgekit.learn.prune.lottery import control
 from edgekit.learn.prune.masks import sparsity
 from edgekit.learn.prune.rank import equal_shares
@@ -30,7 +30,7 @@ from edgekit.learn.recipe import recipe as recipes
 from edgekit.learn.recipe.recipe import Recipe
 from edgekit.learn.recipe.steps import PruneStep
 from edgekit.learn.train.place import HERE
-from edgekit.learn.work import Work
+from edgekit.learn.work import Student, Work
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "lottery-cifar.toml"
 LEFT = (*equal_shares(0.8, 4), *(0.2 * share for share in equal_shares(0.5, 2)))
@@ -58,7 +58,7 @@ def measured(
     work = Work(recipe, data, HERE, Log(), out / f"seed-{head.seed}")
     (step,) = recipe.steps
     assert isinstance(step, PruneStep)
-    rounds = Rounds(step, work, chain.begin(recipe, data), LEFT)
+    rounds = Rounds(step, work, Student(first_network(recipe, data)), LEFT)
     for number in range(len(LEFT) + 1):
         name = f"ticket {sparsity(begin(rounds, number).masks):.1%}" if number else "dense"
         yield name, accuracy(trained(rounds, number), data.validation, head.image)

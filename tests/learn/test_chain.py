@@ -81,7 +81,7 @@ def test_a_damaged_checkpoint_of_a_step_is_refused(
         card.unlink()
         assert chain.run(recipe, tmp_path, watch, recipe.steps)[0].path == path  # made anew
         return
-    with pytest.raises(CheckpointError, match=r"damaged or was replaced|sha265"):
+    with pytest.raises(CheckpointError, match=r"damaged or was replaced|'sha256' is missing"):
         chain.run(recipe, tmp_path, watch, recipe.steps)
 
 

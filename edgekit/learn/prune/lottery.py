@@ -15,12 +15,14 @@ from dataclasses import replace
 from torch import nn
 
 from edgekit.errors import SpecError
+from edgekit.learn.first import built
 from edgekit.learn.prune import start as starts
 from edgekit.learn.prune.rank import shuffled
 from edgekit.learn.prune.start import Start
 from edgekit.learn.prune.weights import Rounds, begin, rounds_of, train, trained
 from edgekit.learn.recipe.steps import PruneStep
 from edgekit.learn.work import Student, Work
+from edgekit.lower.widths import apply_widths
 
 ANOTHER_SEED = 1 << 32
 """Added to a recipe's seed where a control draws anew."""
@@ -30,15 +32,10 @@ def draw_ticket(step: PruneStep, student: Student, work: Work) -> Student:
     """Find the ticket and train it; with `reinitialise` or `shuffle`, train a control instead.
 
     Raises:
-        SpecError: nothing can be pruned, or no random weights can be drawn.
+        SpecError: nothing can be pruned, or no weights can be drawn.
         UnknownName: `keep` matches no layer.
         CheckpointError: a file of an interrupted run is damaged.
     """
-    if step.reinitialise and student.widths:
-        raise SpecError(
-            f"step '{step.name}': reinitialise needs the network as its architecture builds it, "
-            "but its channels were pruned; draw the lottery before that"
-        )
     rounds = rounds_of(step, student, work)
     controls = step.reinitialise or step.shuffle
     module = control(rounds, step.rounds) if controls else trained(rounds, step.rounds)
@@ -58,16 +55,21 @@ def control(rounds: Rounds, number: int) -> nn.Module:
         start = replace(start, masks=shuffled(start.masks, work.seed + ANOTHER_SEED))
         name += "-shuffled"
     if step.reinitialise:
-        start, first = Start(start.masks, starts.snapshot(_fresh(work))), 0
+        start, first = Start(start.masks, starts.snapshot(_fresh(rounds))), 0
         name += "-reinitialised"
     return train(rounds, start, name, first)
 
 
-def _fresh(work: Work) -> nn.Module:
+def _fresh(rounds: Rounds) -> nn.Module:
     """The network with other random weights than the recipe's seed gives."""
-    from edgekit.learn import chain  # here: a chain has steps such as this one
-
-    head = work.recipe.head
+    head = rounds.work.recipe.head
     model = replace(head.model, weights="")
     head = replace(head, model=model, seed=head.seed + ANOTHER_SEED)
-    return chain.begin(replace(work.recipe, head=head), work.data)
+    module = built(replace(rounds.work.recipe, head=head), rounds.work.data.classes)
+    apply_widths(module, rounds.student.widths)
+    if module.state_dict().keys() != rounds.student.module.state_dict().keys():
+        raise SpecError(
+            f"step '{rounds.step.name}': reinitialise needs the network as its architecture builds "
+            "it, but batch norm was folded; draw the lottery before that"
+        )
+    return module

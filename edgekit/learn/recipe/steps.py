@@ -172,3 +172,6 @@ class ModelChoice:
     """`num_classes` is filled in."""
     weights: str = ""
     """A checkpoint, file or name; empty: random. A last layer of other classes is left out."""
+    batch_norm: Literal["folded", "restore"] = "folded"
+    """Of weights that were stored with batch norm folded in: train without it, or give it back,
+    with statistics of training images."""
