@@ -30,6 +30,7 @@ STEP = PruneStep("prune", "prune", "channels", Fit(0.1), macs=0.5)
 
 
 def main() -> None:
+    """Print a table, a row as soon as it is measured."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=NAMES, metavar="NAME")
     parser.add_argument("--left", nargs="+", type=float, default=[0.7, 0.5])

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.errors import SpecError
+from edgekit.learn.data.open import open_batches
 from edgekit.learn.prune.channels.graph import Flow
 from edgekit.learn.recipe.steps import PruneStep
-from edgekit.learn.teach import lesson_of
 from edgekit.learn.train.step import normalise
 from edgekit.learn.work import Work
 
@@ -68,11 +68,12 @@ def _mean(flow: Flow, values: dict[str, Tensor]) -> dict[int, float]:
 
 def _taylor(module: nn.Module, flow: Flow, step: PruneStep, work: Work) -> dict[int, float]:
     """Summed over the first batches of the training; in eval mode, so that images stay apart."""
-    lesson = lesson_of(step.fit, None, work, module)
+    head = work.recipe.head
+    batches = open_batches(work.data.train, head.augment, step.fit.batch, head.seed)
     layers = {name: module.get_submodule(name) for name in flow.outs}
     total = {name: torch.zeros(len(flow.outs[name])) for name in layers}
     size = (work.image.height, work.image.width)
-    for batch in islice(lesson.batches.epoch(0, size), BATCHES):
+    for batch in islice(batches.epoch(0, size), BATCHES):
         module.zero_grad()
         logits = module.eval()(normalise(batch.pixels, work.image))
         nn.functional.cross_entropy(logits, batch.targets).backward()

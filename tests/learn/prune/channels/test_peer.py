@@ -5,6 +5,7 @@
 """
 
 import copy
+from contextlib import suppress
 
 import pytest
 import torch
@@ -17,15 +18,14 @@ from .conftest import settle
 
 tp = pytest.importorskip("torch_pruning")
 
-WRONG = {"shufflenet_v1": "answers", "shufflenet_v2_x0_5": "refuses"}
-"""What it does not follow: the shuffle before a grouped convolution, and the split."""
-QUICK = {"cifar_resnet20", "ghostnet_050", "mobilenet_v3_small", "shufflenet_v1", "squeezenet1_1"}
-SLOW = ("efficientnet_b0", "mobilenet_v2", "mobileone_s0", "mobilenetv4_conv_small", "resnet50")
-NAMES = [
-    *sorted(QUICK),
-    "shufflenet_v2_x0_5",
-    *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW),
-]
+WRONG = {"cifar_resnet20", "shufflenet_v1", "shufflenet_v2_x0_5"}
+"""What it does not follow: shortcuts that pad, shuffles before grouped convolutions, splits."""
+QUICK = ("cifar_resnet20", "mobilenet_v3_small", "shufflenet_v1", "shufflenet_v2_x0_5")
+SLOW = (
+    *("efficientnet_b0", "ghostnet_050", "mobilenet_v2", "mobileone_s0"),
+    *("mobilenetv4_conv_small", "resnet50", "squeezenet1_1"),
+)
+NAMES = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 SIDE = 32
 
 
@@ -36,15 +36,12 @@ def test_where_it_is_right_both_couple_the_same(name: str) -> None:
     module = settle(plugins.architecture(name)(num_classes=10))
     small = copy.deepcopy(module).requires_grad_()
     noise = torch.randn(1, 3, SIDE, SIDE).double()
-    try:
+    flow, same, off = follow(module, (SIDE, SIDE)), False, 1.0
+    with suppress(RuntimeError, ZeroDivisionError):
         graph = tp.DependencyGraph().build_dependency(small, example_inputs=noise)
-    except ZeroDivisionError:
-        assert WRONG.get(name) == "refuses"
-        return
-    flow = follow(module, (SIDE, SIDE))
-    silent, same = _prune_a_quarter(graph, small, copy.deepcopy(module), flow)
-    with torch.inference_mode():
-        off = float((silent(noise) - small(noise)).abs().max() / silent(noise).abs().max())
+        silent, same = _prune_a_quarter(graph, small, copy.deepcopy(module), flow)
+        with torch.inference_mode():
+            off = float((silent(noise) - small(noise)).abs().max() / silent(noise).abs().max())
     if name in WRONG:
         assert off > 1e-2
     else:
@@ -56,10 +53,10 @@ def test_where_it_is_right_both_couple_the_same(name: str) -> None:
 def _prune_a_quarter(
     graph: "tp.DependencyGraph", small: nn.Module, silent: nn.Module, flow: Flow
 ) -> tuple[nn.Module, bool]:
-    """Prune each of its groups, make the same zero in `silent`; whether our channels are the same."""
+    """Prune each of its groups, the same in `silent`; whether our channels are the same."""
     names = {part: name for name, part in small.named_modules()}
     last = [part for part in small.modules() if isinstance(part, nn.Linear | nn.Conv2d)][-1]
-    same = True
+    same, draw = True, torch.Generator().manual_seed(0)
     kinds = [nn.Conv2d, nn.Linear]
     for group in list(graph.get_all_groups(ignored_layers=[last], root_module_types=kinds)):
         root, prune = group[0][0].target.module, group[0][0].handler
@@ -67,7 +64,8 @@ def _prune_a_quarter(
         convs = [part for part in parts if isinstance(part, nn.Conv2d)]
         groups = max([c.groups for c in convs if 1 < c.groups < c.out_channels], default=1)
         per = len(flow.outs[names[root]]) // groups
-        places = [g * per + i for g in range(groups) for i in range(max(per // 4, 1))]
+        order = torch.randperm(per, generator=draw)[: max(per // 4, 1)].sort().values.tolist()
+        places = [g * per + i for g in range(groups) for i in order]
         chosen = graph.get_pruning_group(root, prune, places)
         if not graph.check_pruning_group(chosen):
             continue
