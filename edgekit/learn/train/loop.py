@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -140,7 +141,10 @@ def fit(
                     listener.epoch(now.rows[-1])
         except (KeyboardInterrupt, SystemExit):
             if place.leads and not signals.torn:
-                _save(path, now)
+                with suppress(Unsound):  # then the state that is there is the last good one
+                    for point in look.rest():
+                        listener.step(point)
+                    _save(path, now)
             raise
     kept = now.average if now.best is None else now.best
     return Fitted(kept.eval().to("cpu"), tuple(now.rows))
