@@ -4,9 +4,9 @@
 
 DATA holds `weights/` and `images/tiny_imagenet_50.zip`. Each teacher is asked, as a recipe asks it,
 about the 2,500 validation images of 64 x 64 pixels, resized to what it takes; of its outputs the 50
-classes are compared. Prints a table; top-1 with its 95 % interval. Images a second are of one
-thread, resizing included. What is adapted (`-o`, where recipes/teacher-mobilenet_v2-tiny50.toml was
-run) is asked, too.
+classes are compared. Prints a table; top-1 with its 95 % interval. Images a second are of one core,
+by the processor time that was used, resizing included. The adapted teacher is asked, too, where
+recipes/teacher-mobilenet_v2-tiny50.toml was run into `-o`.
 """
 
 import argparse
@@ -85,11 +85,11 @@ def ask(name: str, teacher: Teacher, work: Work, pixels: Tensor, targets: np.nda
     with closing(find(teacher, work, nn.Identity())) as tutor:
         outputs = outputs_of(work.data.classes, tutor, teacher.outputs)
         chosen = Chosen(tutor, outputs, resized(pixels[:AT_ONCE], tutor.size))
-        began = time.perf_counter()
+        began = time.process_time()
         logits = torch.cat(
             [chosen.logits(resized(some, tutor.size)) for some in pixels.split(AT_ONCE)]
         )
-        seconds = time.perf_counter() - began
+        seconds = time.process_time() - began
     return Row(name, logits, right(logits, targets), len(pixels) / seconds)
 
 
