@@ -14,7 +14,7 @@ from edgekit.lower.int8.observers import DICTATED, EPS
 from edgekit.lower.int8.ranges import names, set_range
 from edgekit.spec import Scheme
 
-MOMENTUM = 0.02
+MOMENTUM = 0.05
 """Of a step's least and largest value in their moving averages."""
 
 
