@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from edgekit.errors import SpecError
@@ -27,6 +28,7 @@ _Rules = Iterator[tuple[bool, str]]
 
 def _rules(recipe: Recipe) -> _Rules:
     classes, wanted = recipe.classes, len(recipe.classes)
+    yield recipe.head.seed >= 0, f"'seed' must be at least 0, got {recipe.head.seed}"
     yield bool(recipe.steps), "there are no steps; add at least one [[steps]] table"
     yield (
         not isinstance(next(iter(recipe.steps), None), BuildStep),
@@ -48,12 +50,25 @@ def _rules(recipe: Recipe) -> _Rules:
     yield from _augment(recipe.head.augment)
     for step in recipe.steps:
         yield from _step(step, recipe.head.augment)
+    for before, after in pairwise(recipe.steps):
+        yield (
+            not isinstance(before, QuantizeStep) or isinstance(after, QuantizeStep | BuildStep),
+            f"step '{after.name}' would undo what '{before.name}' trained for int8; quantize last",
+        )
 
 
 def _data(data: DataSpec) -> _Rules:
     yield data.limit >= 0, f"'data.limit' must be at least 0, got {data.limit}"
+    share = data.validation_share
+    yield 0 <= share < 1, f"'data.validation_share' must be in [0, 1), got {share}"
+    yield data.memory >= 0, f"'data.memory' is in GiB, at least 0, got {data.memory}"
+    yield data.buffer > 0, f"'data.buffer' must be at least 1 image, got {data.buffer}"
     yield (
-        data.train != data.validation,
+        share > 0 or data.train not in ("", "."),
+        "'data.train' is the top, where the classes are: give 'data.validation_share'",
+    )
+    yield (
+        share > 0 or data.train != data.validation,
         (
             f"'data.train' and 'data.validation' are both '{data.train}': accuracy would be "
             "measured on what was learned"
@@ -68,6 +83,8 @@ def _augment(augment: Augment) -> _Rules:
     for name in ("mirror", "brightness", "contrast", "saturation", "erase"):
         value = getattr(augment, name)
         yield 0 <= value <= 1, f"'augment.{name}' must be in [0, 1], got {value}"
+    yield 0 <= augment.hue <= 0.5, f"'augment.hue' must be in [0, 0.5], got {augment.hue}"
+    yield augment.pad >= 0, f"'augment.pad' must be at least 0, got {augment.pad}"
     for name in ("mixup", "cutmix"):
         value = getattr(augment, name)
         yield value >= 0, f"'augment.{name}' must be at least 0, got {value}"
@@ -99,6 +116,20 @@ def _step(step: Step, augment: Augment) -> _Rules:
             0 <= step.freeze_batch_norm <= 1,
             f"step '{name}': freeze_batch_norm must be in [0, 1]",
         )
+        yield from _quantize(step)
+
+
+def _quantize(step: QuantizeStep) -> _Rules:
+    name = f"step '{step.name}'"
+    yield (
+        not step.fit.stages,
+        f"{name}: int8 ranges are those of the image contract's size; give 'epochs', not 'stages'",
+    )
+    yield not step.fit.compile, f"{name}: ranges change each step; leave 'compile' out"
+    yield (
+        step.distill is None or not step.distill.features,
+        f"{name}: what is trained for int8 has other layers; distil its answers, not features",
+    )
 
 
 def _fit(fit: Fit, name: str) -> _Rules:
@@ -116,6 +147,7 @@ def _fit(fit: Fit, name: str) -> _Rules:
     yield fit.weight_decay >= 0, f"{name}: weight_decay must be at least 0"
     yield fit.clip_norm >= 0, f"{name}: clip_norm must be at least 0"
     yield fit.patience >= 0, f"{name}: patience must be at least 0"
+    yield fit.save_every_s >= 0, f"{name}: save_every_s must be at least 0"
     for key in ("momentum", "smoothing", "average_decay"):
         value = getattr(fit, key)
         yield 0 <= value < 1, f"{name}: {key} must be in [0, 1), got {value}"
@@ -162,6 +194,8 @@ def _prune(step: PruneStep) -> _Rules:
         yield 0 < step.n < step.m, f"{name}: n must be in 1 to m - 1, got {step.n}:{step.m}"
     else:
         yield 0 < step.sparsity < 1, f"{name}: sparsity must be in (0, 1), got {step.sparsity}"
+    yield 0 <= step.least < 1, f"{name}: least must be in [0, 1), got {step.least}"
+    yield step.round_to > 0, f"{name}: round_to must be at least 1, got {step.round_to}"
     yield step.penalty >= 0, f"{name}: penalty must be at least 0"
     yield step.method != "l1" or step.penalty > 0, f"{name}: l1 needs a penalty above 0"
     yield step.rewind_epoch >= 0, f"{name}: rewind_epoch must be at least 0"
