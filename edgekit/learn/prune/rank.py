@@ -41,9 +41,16 @@ def largest(weights: Mapping[str, Tensor], left: float, whole: bool, before: Mas
 
 
 def _without_smallest(scores: Tensor, left: float) -> Tensor:
-    order = scores.flatten().argsort(stable=True)
-    stays = torch.ones(scores.numel(), dtype=torch.bool)
-    stays[order[: round((1 - left) * scores.numel())]] = False
+    """Exact among equals, and quicker than sorting millions."""
+    flat = scores.flatten()
+    gone = round((1 - left) * flat.numel())
+    if not gone:
+        return torch.ones(scores.shape, dtype=torch.bool)
+    limit = flat.kthvalue(gone).values
+    stays = flat > limit
+    equals = (flat == limit).nonzero().flatten()
+    more = flat.numel() - gone - int(stays.sum())
+    stays[equals[equals.numel() - more :]] = True
     return stays.view(scores.shape)
 
 

@@ -32,8 +32,8 @@ class Rounds:
 
     step: PruneStep
     work: Work
-    before: nn.Module
-    """The network as it was when the step began; only read."""
+    student: Student
+    """As it was when the step began; only read."""
     left: tuple[float, ...]
     """What each round leaves, as a fraction of all weights that may be pruned."""
 
@@ -49,7 +49,7 @@ class Rounds:
 
 def rounds_of(step: PruneStep, student: Student, work: Work) -> Rounds:
     """The step's rounds: equal shares of what is left."""
-    return Rounds(step, work, student.module, equal_shares(step.sparsity, step.rounds))
+    return Rounds(step, work, student, equal_shares(step.sparsity, step.rounds))
 
 
 def prune_weights(step: PruneStep, student: Student, work: Work) -> Student:
@@ -70,8 +70,8 @@ def trained(rounds: Rounds, number: int) -> nn.Module:
 
 def begin(rounds: Rounds, number: int) -> Start:
     """What round `number`, from 1, begins with: read, or found from the rounds before."""
-    path = rounds.work.folder / f"round-{number}.safetensors"
-    if path.exists():
+    path, place = rounds.work.folder / f"round-{number}.safetensors", rounds.work.place
+    if place.peers.first(path.exists):
         return starts.read(path)
     if number > 1:
         last = begin(rounds, number - 1)
@@ -80,8 +80,9 @@ def begin(rounds: Rounds, number: int) -> Start:
         gone, before = {}, _dense(rounds)
     masks = _masks(rounds, before, number, gone)
     start = Start(masks, _rewound(rounds) if rounds.rewinds else starts.snapshot(before))
-    if rounds.work.place.leads:
+    if place.leads:
         starts.write(path, start)
+    place.peers.each("written")
     return start
 
 
@@ -91,7 +92,7 @@ def _finish(rounds: Rounds, number: int, start: Start) -> nn.Module:
 
 def train(rounds: Rounds, start: Start, task: str, first: int) -> nn.Module:
     """Train from these weights, with these masks."""
-    module = copy.deepcopy(rounds.before)
+    module = copy.deepcopy(rounds.student.module)
     module.load_state_dict(dict(start.weights))
     with Held(module, start.masks) as held:
         return _teach(rounds, module, held, task, first)
@@ -118,7 +119,7 @@ def _masks(rounds: Rounds, module: nn.Module, number: int, gone: Masks) -> Masks
 
 def _dense(rounds: Rounds) -> nn.Module:
     """What the first masks are found from."""
-    step, module = rounds.step, copy.deepcopy(rounds.before)
+    step, module = rounds.step, copy.deepcopy(rounds.student.module)
     if step.method == "l1":
         weights = prunable(module, step.keep).values()
         return _teach(rounds, module, Shrink(weights, step.penalty), "shrink", 0)
@@ -147,4 +148,5 @@ def _rewound(rounds: Rounds) -> Mapping[str, Tensor]:
 
 def _teach(rounds: Rounds, module: nn.Module, rules: Rules, task: str, first: int) -> nn.Module:
     step, work = rounds.step, rounds.work
-    return teach(module, step.fit, step.distill, work, rounds.before, rules, task, first).module
+    before = rounds.student.module
+    return teach(module, step.fit, step.distill, work, before, rules, task, first).module
