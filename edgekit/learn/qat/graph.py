@@ -7,29 +7,27 @@ observer of what is merely moved numbers (pad, max pool, slice, shuffle ...)  ->
 """
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torchao.quantization.pt2e.observer import FixedQParamsObserver
+from torchao.quantization.pt2e.observer import FixedQParamsObserver, MinMaxObserver
 from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
 from edgekit.errors import SpecError
 from edgekit.learn.qat.activation import LARGEST, LEAST, Activation
 from edgekit.learn.qat.layer import Geometry, Layer
 from edgekit.learn.qat.ranges import Places, write
+from edgekit.learn.qat.reading import ends, geometry, is_observer, margin, moves, of_weight
 from edgekit.learn.qat.start import Start
 from edgekit.lower.dynamic import free_batch_of
 from edgekit.lower.export import ACTIVATIONS, aten
 from edgekit.lower.forms.integer import CONVOLUTIONS, get_constant
-from edgekit.lower.int8.observers import MinMaxObserver
 from edgekit.lower.int8.pairs import (
     DEQUANTIZE,
     QUANTIZE,
-    SHARING,
     calls,
     operands_of,
     result_of,
@@ -37,9 +35,6 @@ from edgekit.lower.int8.pairs import (
 )
 from edgekit.lower.int8.quantise import EdgeQuantizer, Ptq, converted_from
 from edgekit.spec import ImageSpec, Scheme
-
-MOVES = (SHARING - {aten.avg_pool2d.default}) | {aten.cat.default}
-"""What gives the very numbers that it takes."""
 
 
 class Pixels(nn.Module):
@@ -147,7 +142,7 @@ class _Making:
 
     def _activations(self, quantizes: Sequence[fx.Node]) -> None:
         """One for each observer; the n-th observer became the n-th node that quantises."""
-        observers = [n for n in self.prepared.graph.nodes if _is_observer(n) and not _of_weight(n)]
+        observers = [n for n in self.prepared.graph.nodes if is_observer(n) and not of_weight(n)]
         assert len(quantizes) == len(observers)
         for node, place in zip(observers, quantizes, strict=True):
             observer = self.prepared.get_submodule(str(node.target))
@@ -165,7 +160,7 @@ class _Making:
         for node in self.prepared.graph.nodes:
             if node.target is aten.to.dtype and not self.new.keys() & set(node.all_input_nodes):
                 self.new[node] = self.graph.call_module("pixels", (planes,))
-            elif _is_observer(node):
+            elif is_observer(node):
                 self._observer(node)
             elif node.target in CONVOLUTIONS:
                 self._layer(node)
@@ -180,40 +175,42 @@ class _Making:
     def _observer(self, node: fx.Node) -> None:
         source = node.args[0]
         assert isinstance(source, fx.Node)
-        if _of_weight(node):
+        if of_weight(node):
             return
         part = self._part(node)
-        if _moves(source) and all(self._part(n) is part for n in operands_of(source)):
+        assert part is not None
+        if moves(source) and all(self._part(n) is part for n in operands_of(source)):
             self.new[node] = self.new[source]  # rounded already
         elif source.target in ACTIVATIONS and len(source.users) == 1:
             before = source.args[0]
             assert isinstance(before, fx.Node)
-            given = (self.new[before], *_ends(source))
+            given = (self.new[before], *ends(source))
             self.new[node] = self.graph.call_module(_path(part), given)
         else:
             self.new[node] = self.graph.call_module(_path(part), (self.new[source],))
 
     def _part(self, node: fx.Node) -> Activation | None:
-        if not _is_observer(node):
+        if not is_observer(node):
             return None
         return self.parts[id(self.prepared.get_submodule(str(node.target)))]
 
     def _layer(self, node: fx.Node) -> None:
-        source, weight, bias, *geometry = (*node.args, *[None] * (3 - len(node.args)))
+        source, weight, bias = [*node.args, None][:3]
         assert isinstance(source, fx.Node)
         assert isinstance(weight, fx.Node)
         around = self._around(next(self.layers))
-        rounds = _is_observer(weight)
+        rounds = is_observer(weight)
         held = weight.args[0] if rounds else weight
         assert isinstance(held, fx.Node)
         name = str(held.target).removeprefix("network.").removesuffix(".weight")
         path = name
         while path in self.root:
             path += "_again"
-        how = Geometry(True) if node.target is aten.linear.default else _geometry(geometry)
-        padded = source.args[0] if _is_observer(source) else source
-        if not how.linear and how.padding == (0, 0) and (margin := _margin(padded)) is not None:
-            source, how = padded.args[0], replace(how, padding=margin)  # type: ignore[union-attr]
+        how = Geometry(True) if node.target is aten.linear.default else geometry(node.args[3:])
+        padded = source.args[0] if is_observer(source) else source
+        if not how.linear and how.padding == (0, 0) and (sides := margin(padded)):
+            assert isinstance(padded, fx.Node)
+            source, how = padded.args[0], replace(how, padding=sides)
         if f"{name}.weight" in dict(self.begun.base.named_parameters()):
             layer = self._trained(path, name, how, rounds, around)
         else:
@@ -255,7 +252,7 @@ class _Making:
 
     def _constant(self, node: fx.Node) -> None:
         """Whatever else than a layer's weights the network reads."""
-        if all(_of_weight(user) or user.target in CONVOLUTIONS for user in node.users):
+        if all(of_weight(user) or user.target in CONVOLUTIONS for user in node.users):
             return
         path, name = f"constants.{len(self.root)}", str(node.target).removeprefix("network.")
         named = dict(self.begun.base.named_parameters())
@@ -273,60 +270,21 @@ def _begin(part: Activation, observer: nn.Module, place: fx.Node) -> None:
     scale, zero = place.args[1:3]
     assert isinstance(scale, float)
     assert isinstance(zero, int)
-    ends = [min(float(observer.min_val), 0.0), max(float(observer.max_val), 0.0)]  # type: ignore[arg-type]
-    part.reach.copy_(torch.tensor(ends))
+    low, high = float(observer.min_val), float(observer.max_val)  # type: ignore[arg-type]
+    reach = (min(low, 0.0), max(high, 0.0))
+    part.reach.copy_(torch.tensor(reach))
     if type(observer) is MinMaxObserver:
         return
     if observer.qscheme == torch.per_tensor_symmetric:
-        shares = [scale * 127.5 / max(*map(abs, ends), 1e-30)] * 2
+        shares = [scale * 127.5 / max(-reach[0], reach[1], 1e-30)] * 2
     else:
         covered = ((LEAST - zero) * scale, (LARGEST - zero) * scale)
-        shares = [c / e if e else 1.0 for c, e in zip(covered, ends, strict=True)]
+        shares = [c / e if e else 1.0 for c, e in zip(covered, reach, strict=True)]
     part.share.copy_(torch.tensor(shares).clamp(0.1, 1))
 
 
 def _path(part: Activation) -> str:
     return f"int8.{part.number}"
-
-
-def _is_observer(node: fx.Node) -> bool:
-    return node.op == "call_module" and str(node.target).startswith("activation_post_process")
-
-
-def _of_weight(node: fx.Node) -> bool:
-    """Whether it observes a layer's weights."""
-    return _is_observer(node) and all(
-        user.target in CONVOLUTIONS and user.args[1] is node for user in node.users
-    )
-
-
-def _moves(node: fx.Node) -> bool:
-    plain = node.target is not aten.pad.default or not any(node.args[3:])
-    return node.target in MOVES and plain
-
-
-def _ends(node: fx.Node) -> tuple[float, float]:
-    """Between which an activation lets values pass."""
-    if node.target not in (aten.hardtanh.default, aten.hardtanh_.default):
-        return 0.0, math.inf
-    low, high = (*node.args[1:], -1.0, 1.0)[:2] if len(node.args) == 3 else (-1.0, 1.0)
-    assert isinstance(low, int | float)
-    assert isinstance(high, int | float)
-    return float(low), float(high)
-
-
-def _margin(node: object) -> tuple[int, int] | None:
-    """Rows and columns of zeros on every side that `node` adds; None if it does something else."""
-    if not calls(node, aten.pad.default) or len(node.args[1]) != 4 or any(node.args[2:]):  # type: ignore[arg-type]
-        return None
-    left, right, top, bottom = node.args[1]  # type: ignore[misc, union-attr]
-    return (int(top), int(left)) if (left, top) == (right, bottom) else None  # type: ignore[arg-type]
-
-
-def _geometry(given: Sequence[Any]) -> Geometry:
-    stride, padding, dilation, groups = (*given, *((1,), (0,), (1,), 1)[len(given) :])
-    pairs = ((int(each[0]), int(each[-1])) for each in (stride, padding, dilation))
-    return Geometry(False, *pairs, groups)
 
 
 def _constant(module: fx.GraphModule, node: object) -> nn.Parameter:

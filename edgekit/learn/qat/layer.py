@@ -50,6 +50,8 @@ class Straight(torch.autograd.Function):
 class Layer(nn.Module):
     """Weights, the batch norm that will be folded into them, and how they are rounded."""
 
+    bias: nn.Parameter | None
+
     def __init__(
         self,
         geometry: Geometry,
@@ -91,7 +93,8 @@ class Layer(nn.Module):
 
     def folded(self) -> tuple[Tensor, Tensor | None]:
         """Weight and bias as they are deployed, in float."""
-        weight, bias = self.weight, self.bias
+        weight: Tensor = self.weight
+        bias: Tensor | None = self.bias
         if self.norm is not None:
             norm, shape = self.norm, (-1, *[1] * (weight.dim() - 1))
             assert norm.running_mean is not None
@@ -154,4 +157,4 @@ class Layer(nn.Module):
 
 
 def _straight(value: Tensor, rounded: Tensor) -> Tensor:
-    return Straight.apply(value, rounded)  # type: ignore[no-untyped-call, no-any-return]
+    return Straight.apply(value, rounded)  # type: ignore[no-untyped-call]

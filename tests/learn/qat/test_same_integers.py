@@ -1,6 +1,7 @@
 """The law of training for int8: the build has the integers that training ended with."""
 
 from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 import torch
@@ -97,10 +98,10 @@ def test_a_pruned_network_is_trained_as_any_other(
     trained: Callable[..., Case], original: Callable[[str], nn.Module]
 ) -> None:
     module = original("mobilenet_v2")
-    conv, norm, after = (
-        module.get_submodule(f"features.2.conv.{n}") for n in ("0.0", "0.1", "1.0")
+    conv, norm, after, norm2, last = (
+        cast(Any, module.get_submodule(f"features.2.conv.{n}"))
+        for n in ("0.0", "0.1", "1.0", "1.1", "2")
     )
-    norm2, last = (module.get_submodule(f"features.2.conv.{n}") for n in ("1.1", "2"))
     kept = conv.out_channels - 3
     with torch.no_grad():
         for part in (conv, norm, after, norm2):
