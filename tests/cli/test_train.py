@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 import pytest
 
-from edgekit.cli import watch as watches
 from edgekit.cli.main import main
 from edgekit.cli.watch import watching
 from tests.cli.conftest import Ended
@@ -316,7 +315,7 @@ def test_a_log_says_now_and_then_how_long_it_takes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(watches.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     with watching() as watch:
         for step in range(1, 100):
             now[0] += 10

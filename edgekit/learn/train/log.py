@@ -122,8 +122,8 @@ def _text(columns: Sequence[str], lines: Sequence[dict[str, float]]) -> bytes:
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for line in lines:
-        whole = {key: int(line[key]) for key in ("step", "epoch") if key in line}
-        writer.writerow({**line, **whole})
+        counts = ("step", "epoch")  # whole numbers
+        writer.writerow({k: int(v) if k in counts else v for k, v in line.items()})
     return text.getvalue().encode()
 
 

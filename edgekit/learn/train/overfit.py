@@ -119,8 +119,7 @@ def learn_by_heart(
 
 
 def _first(batch: Batch) -> Batch:
-    tensors = (batch.pixels, batch.targets, batch.index, batch.view)
-    return Batch(*(tensor[:MOST] for tensor in tensors))
+    return Batch(batch.pixels[:MOST], batch.targets[:MOST], batch.index[:MOST], batch.view[:MOST])
 
 
 class Again:

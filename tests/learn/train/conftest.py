@@ -29,7 +29,8 @@ class Block(nn.Module):
         self.drop = nn.Dropout(0.2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.drop(torch.relu(self.norm(self.conv(x))))
+        found: torch.Tensor = self.drop(torch.relu(self.norm(self.conv(x))))
+        return x + found
 
 
 def small_net(norm: bool = True, seed: int = 0) -> nn.Sequential:

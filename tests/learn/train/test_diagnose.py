@@ -24,12 +24,12 @@ class Root(nn.Module):
 
     def __init__(self, step: int = 4) -> None:
         super().__init__()
-        self.register_buffer("steps", torch.zeros(()))
+        self.steps = nn.Buffer(torch.zeros(()))
         self.at = step
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
-            self.steps += 1
+            self.steps.add_(1)
         return torch.sqrt(-x.abs() - 1) if self.training and self.steps >= self.at else x
 
 
@@ -58,7 +58,7 @@ def test_the_first_layer_that_is_not_finite_is_named(
 def test_weights_that_are_no_numbers_are_named(lesson: Make, tmp_path: Path) -> None:
     module = small_net()
     with torch.no_grad():
-        module[4].weight[0, 0] = torch.nan
+        module.get_parameter("4.weight")[0, 0] = torch.nan
     with pytest.raises(SpecError, match=r"step 1 of epoch 1: the tensor '4.weight' was no longer"):
         run(module, lesson(), tmp_path)
 
@@ -70,7 +70,7 @@ class Broken(Labels):
         self._gradient = gradient
 
     def loss(self, module: nn.Module, part: Part) -> Tensor:
-        logits = module(part.inputs)
+        logits: Tensor = module(part.inputs)
         if self._gradient:
             return torch.sqrt((logits - logits.detach()).abs().sum())  # 0; its slope is infinite
         return logits.sum() * torch.inf

@@ -53,7 +53,8 @@ def test_blocks_are_found_in_a_network_in_a_network() -> None:
             self.inner = inner
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.inner(x)
+            found: torch.Tensor = self.inner(x)
+            return found
 
     module = Wrapper(architecture("shufflenet_v2_x0_5")(num_classes=3))
     assert len(list(blocks(module))) == 1

@@ -24,7 +24,9 @@ def points(first: int, last: int) -> list[Point]:
 
 def scalars(folder: Path, tag: str) -> list[int]:
     """The steps that TensorBoard's own reader finds."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+        EventAccumulator,
+    )
 
     found = EventAccumulator(str(folder))
     found.Reload()

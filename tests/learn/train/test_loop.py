@@ -74,10 +74,10 @@ def test_a_signal_waits_for_the_end_of_a_step_and_the_state_is_saved(
         raise SystemExit(143)
 
     before = signal.signal(signal.SIGTERM, terminated)
-    done = []
+    done: list[object] = []
 
     class Sends(Kept):
-        def step(self, point: object) -> None:  # type: ignore[override]
+        def step(self, point: object) -> None:
             if len(done) == 3:
                 os.kill(os.getpid(), number)
             done.append(point)
@@ -109,8 +109,9 @@ def test_parts_of_a_batch_give_the_whole_batch_s_gradient(lesson: Make, tmp_path
 
 
 def test_a_batch_that_has_no_equal_parts_is_refused(lesson: Make, tmp_path: Path) -> None:
+    told = lesson()
     with pytest.raises(SpecError, match="a batch of 8 cannot be dealt out"):
-        run(small_net(), lesson(accumulate=3), tmp_path)
+        run(small_net(), replace(told, how=replace(told.how, accumulate=3)), tmp_path)
 
 
 def test_the_gradient_is_clipped_after_its_scale_is_taken_off(lesson: Make, tmp_path: Path) -> None:

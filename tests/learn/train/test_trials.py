@@ -40,8 +40,8 @@ def test_a_sweep_suggests_a_rate_and_changes_nothing(
 def test_a_network_that_cannot_learn_gets_no_rate(lesson: Callable[..., Lesson]) -> None:
     module = small_net()
     with torch.no_grad():
-        module[0].weight.zero_()  # type: ignore[union-attr, operator]
-        module[4].weight.zero_()  # type: ignore[union-attr, operator]
+        module[0].weight.zero_()  # type: ignore[operator]
+        module[4].weight.zero_()  # type: ignore[operator]
     for part in (module[0], module[1]):
         part.requires_grad_(False)
     told = lesson()
