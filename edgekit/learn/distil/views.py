@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from edgekit.learn.data.augment import render
 from edgekit.learn.distil.answers import Answers, stored
 from edgekit.learn.distil.choice import Chosen
 from edgekit.learn.recipe.steps import Distill
+from edgekit.learn.train.distributed import first_makes
 from edgekit.learn.work import Work
 
 FORMAT = 1
@@ -45,7 +47,9 @@ def answers_of(chosen: Chosen, distill: Distill, work: Work) -> np.ndarray:
             said = chosen.logits(pixels.to(work.place.device))
             yield said.cpu().numpy().reshape(-1, views, answers.classes)
 
-    return stored(answers, ask, work.watch, f"{work.folder.name}: asking {tutor.name}")
+    ready = partial(stored, answers, ask, work.watch, f"{work.folder.name}: asking {tutor.name}")
+    first_makes(work.place, ready)
+    return ready()
 
 
 def rendered(index: np.ndarray, view: np.ndarray, size: tuple[int, int], work: Work) -> Tensor:

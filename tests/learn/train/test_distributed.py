@@ -127,11 +127,12 @@ def test_a_recipe_under_torchrun(folder: Path, tmp_path: Path) -> None:
     assert "features.0.1.running_var" in stored.tensors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("batch", "data", "said"),
     [
         (9, "", "error: a batch of 9 cannot be dealt out to 2 processes"),
-        pytest.param(8, "nowhere", "nowhere", marks=pytest.mark.slow),
+        (8, "nowhere", "nowhere"),
     ],
 )
 def test_a_users_mistake_is_said_once(
