@@ -1,6 +1,7 @@
 """How fast training images are made, beside torch's own loader, and whether training waits.
 
     python -m scripts.bench.loading DATA [--seconds 2]
+    python -m scripts.bench.loading DATA --resize     how far a whole view is from the contract
 
 DATA has `images/` with Tiny-ImageNet-50, CIFAR and `fullsize/`, a folder of photographs. Both sides
 do the same to an image (a random crop, a resize, a mirror image, contrast and brightness) with the
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -24,8 +26,9 @@ import torch.nn.functional as F
 import webdataset  # type: ignore[import-untyped]
 from torch.utils.data import DataLoader, Dataset
 
-from edgekit.device.image import decode_image, list_images
+from edgekit.device.image import decode_image, list_images, prepare
 from edgekit.learn.data.ahead import threads_here
+from edgekit.learn.data.augment import render
 from edgekit.learn.data.batch import Batches
 from edgekit.learn.data.deal import Deal
 from edgekit.learn.data.resident import Resident
@@ -34,10 +37,12 @@ from edgekit.learn.data.source import Images, read
 from edgekit.learn.data.streamed import Streamed
 from edgekit.learn.recipe.data import Augment, DataSpec
 from edgekit.plugins import architecture
+from edgekit.spec import ImageSpec
 from scripts.bench._common import heading
 
 BATCH = 128
 HOW = Augment(contrast=0.2, brightness=0.1)
+KERNELS: tuple[Literal["area", "bilinear"], ...] = ("area", "bilinear")
 COPIES = 20
 """Of each photograph: 2,000 in all."""
 
@@ -215,6 +220,30 @@ def waiting(case: Case, threads: int, seconds: float) -> tuple[float, float]:
     return count / spent, waited / spent
 
 
+def resizing(data: Path) -> None:
+    """Print how far training's resize is from the contract's: mean, in levels of 255."""
+    tiny = read(DataSpec(data / "images/tiny_imagenet_50.zip", limit=50), ()).validation.pixels
+    whole = [tiny[i] for i in range(0, len(tiny), 8)]
+    large = [decode_image(p.read_bytes(), str(p)) for p in list_images(data / "images/fullsize")]
+    print("| | contract | training | difference |\n|---|---|---|---|")
+    for name, images, side in (
+        ("64 -> 48", whole, 48),
+        ("44 -> 64", [image[:44, :44] for image in whole], 64),
+        ("photograph -> 224", large, 224),
+        ("photograph -> 96", large, 96),
+    ):
+        for contract, training in itertools.product(KERNELS, KERNELS):
+            spec = ImageSpec(side, side, "stretch", crop_fraction=1.0, interpolation=contract)
+            how = Augment(min_area=1.0, mirror=0.0, resize=training)
+            wanted = np.empty((len(images), side, side, 3), np.uint8)
+            for image, out in zip(images, wanted, strict=True):
+                prepare(image, "RGB", spec, out)
+            every = np.arange(len(images))
+            views = render(images, every, every, (side, side), how, 1)
+            far = np.abs(views.astype(int) - wanted).mean()
+            print(f"| {name} | {contract} | {training} | {far:.2f} |")
+
+
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(
@@ -222,7 +251,10 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("--seconds", type=float, default=2.0, help="a measurement; default 2")
+    parser.add_argument("--resize", action="store_true", help="compare kernels; time nothing")
     arguments = parser.parse_args()
+    if arguments.resize:
+        return resizing(arguments.data)
     threads = threads_here()
     counts = sorted({1, threads, 2 * threads})
     print(
@@ -250,7 +282,7 @@ def main() -> None:
     print(rows.getvalue())
     assert first is not None
     step, share = waiting(replace(first, side=32), threads, 4 * arguments.seconds)
-    print(
+    return print(
         f"Training MobileNetV2 0.1 on Tiny-ImageNet-50 at 32 px: {step:,.0f} images/s, "
         f"{share:.2%} of the time waiting for a batch"
     )

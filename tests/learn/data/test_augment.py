@@ -1,14 +1,17 @@
 """Views: what they are a function of, what they may be, and how they are spread."""
 
 from dataclasses import replace
+from typing import Literal
 
 import cv2
 import numpy as np
 import pytest
 
+from edgekit.device.image import prepare
 from edgekit.learn.data import trivial
 from edgekit.learn.data.augment import render, uniform
 from edgekit.learn.recipe.data import Augment
+from edgekit.spec import ImageSpec
 
 NOTHING = Augment(min_area=1.0, mirror=0.0)
 ALL = Augment(
@@ -127,13 +130,26 @@ def test_padding_shifts_by_whole_pixels() -> None:
 
 
 @pytest.mark.parametrize("resize", ["area", "bilinear", "either"])
-def test_the_kernel_is_the_one_asked_for(resize: str) -> None:
+def test_the_kernel_is_the_one_asked_for(resize: Literal["area", "bilinear", "either"]) -> None:
     checkers = np.zeros((1, 32, 32, 3), np.uint8)
     checkers[0, ::2] = 255
-    found = views(checkers, replace(NOTHING, resize=resize), 200, (11, 11))  # type: ignore[arg-type]
+    found = views(checkers, replace(NOTHING, resize=resize), 200, (11, 11))
     smooth = found.std((1, 2, 3)) < 60  # the mean of three rows
     share = {"area": 1.0, "bilinear": 0.0, "either": 0.5}[resize]
     np.testing.assert_allclose(smooth.mean(), share, atol=0.12 * (share == 0.5))
+
+
+@pytest.mark.parametrize("kernel", ["area", "bilinear"])
+def test_a_whole_view_is_what_the_contract_makes(
+    pixels: np.ndarray, kernel: Literal["area", "bilinear"]
+) -> None:
+    spec = ImageSpec(15, 12, "stretch", crop_fraction=1.0, interpolation=kernel)
+    wanted = np.empty((15, 12, 3), np.uint8)
+    prepare(pixels[4], "RGB", spec, wanted)
+    found = render(
+        pixels, np.array([4]), np.array([0]), (15, 12), replace(NOTHING, resize=kernel), 1
+    )
+    np.testing.assert_allclose(found[0].astype(int), wanted, atol=1)
 
 
 def test_colours_stay_within_their_ranges() -> None:
