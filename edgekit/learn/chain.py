@@ -14,6 +14,8 @@ from edgekit.learn.bundles import build_bundle
 from edgekit.learn.data import source
 from edgekit.learn.data.source import Data
 from edgekit.learn.first import built, first_network, first_widths
+from edgekit.learn.prune.masks import pruned_before
+from edgekit.learn.prune.rules import Held
 from edgekit.learn.prune.step import prune
 from edgekit.learn.qat.step import quantize
 from edgekit.learn.recipe.recipe import Recipe
@@ -122,7 +124,9 @@ def _keep(path: Path, student: Student, step: Step, work: Work) -> Student:
 def _run(step: Step, student: Student, work: Work) -> Student:
     match step:
         case TrainStep():
-            fitted = teach(student.module, step.fit, step.distill, work, student.module)
+            module = student.module
+            with Held(module, pruned_before(student)) as held:
+                fitted = teach(module, step.fit, step.distill, work, module, held)
             return replace(student, module=fitted.module)
         case PruneStep():
             return prune(step, student, work)

@@ -43,7 +43,7 @@ CONTROLS = ("reinitialise", "shuffle")
 class Log:
     """Lines with the time, to stderr."""
 
-    def step(self, task: str, done: int, total: int) -> None:
+    def step(self, task: str, done: int, total: int, note: str = "") -> None:
         """Too many to tell."""
 
     def line(self, text: str) -> None:

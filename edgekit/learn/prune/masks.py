@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.errors import SpecError, UnknownName
+from edgekit.learn.work import Student
 
 Masks: TypeAlias = Mapping[str, Tensor]
 """Name of a parameter -> its mask, on the CPU."""
 
 
-def prunable(module: nn.Module, keep: tuple[str, ...] = ()) -> dict[str, nn.Parameter]:
+def prunable(module: nn.Module, keep: tuple[str, ...] = ()) -> dict[str, Tensor]:
     """The weights that are pruned: those of convolutions and linear layers, in the network's order.
 
     Stay dense, beside what `keep` matches: the convolutions that see the image and the depthwise
@@ -72,12 +73,29 @@ def zeros(module: nn.Module) -> dict[str, Tensor]:
     return {n: (weight != 0).cpu() for n, weight in weights.items() if not weight.all()}
 
 
+def pruned_before(student: Student) -> dict[str, Tensor]:
+    """Masks of what earlier steps of the recipe pruned; a network that none pruned has none.
+
+    A step that trains on holds them: what was pruned stays zero.
+    """
+    pruned = any(made.kind == "prune" for made in student.history)
+    return zeros(student.module) if pruned else {}
+
+
 @torch.no_grad()
 def mask(module: nn.Module, masks: Masks) -> None:
     """Set the masked weights to zero, in place."""
     parameters = dict(module.named_parameters())
     for name, stays in masks.items():
         parameters[name].masked_fill_(~stays.to(parameters[name].device), 0.0)
+
+
+def both(one: Masks, other: Masks) -> dict[str, Tensor]:
+    """What neither of them holds at zero."""
+    return {
+        name: one[name] & other[name] if name in one and name in other else stays
+        for name, stays in {**one, **other}.items()
+    }
 
 
 def sparsity(masks: Masks) -> float:

@@ -54,7 +54,7 @@ def _without(gone: Tensor, gradient: Tensor) -> Tensor:
 class Shrink(Free):
     """Adds `weight` times the sum of the absolute weights to the loss (Han et al., 2015, 3.1)."""
 
-    def __init__(self, weights: Iterable[nn.Parameter], weight: float) -> None:
+    def __init__(self, weights: Iterable[Tensor], weight: float) -> None:
         self._weights, self._weight = tuple(weights), weight
 
     def penalty(self, module: nn.Module) -> Tensor | None:

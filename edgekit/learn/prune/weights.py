@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from edgekit.errors import SpecError
 from edgekit.learn.prune import start as starts
-from edgekit.learn.prune.masks import Masks, emptied, prunable, sparsity
+from edgekit.learn.prune.masks import Masks, both, emptied, prunable, pruned_before, sparsity
 from edgekit.learn.prune.rank import equal_shares, largest, n_of_m
 from edgekit.learn.prune.rules import Held, Remember, Shrink
 from edgekit.learn.prune.start import Start
@@ -75,10 +75,10 @@ def begin(rounds: Rounds, number: int) -> Start:
         return starts.read(path)
     if number > 1:
         last = begin(rounds, number - 1)
-        gone, before = last.masks, _finish(rounds, number - 1, last)
+        gone, before = dict(last.masks), _finish(rounds, number - 1, last)
     else:
-        gone, before = {}, _dense(rounds)
-    masks = _masks(rounds, before, number, gone)
+        gone, before = pruned_before(rounds.student), _dense(rounds)
+    masks = both(gone, _masks(rounds, before, number, gone))
     start = Start(masks, _rewound(rounds) if rounds.rewinds else starts.snapshot(before))
     if place.leads:
         starts.write(path, start)

@@ -52,10 +52,10 @@ def test_a_grouped_convolution_is_depthwise_only_where_each_channel_is_a_group()
 
 def test_masked_weights_are_zero_without_a_sign_and_the_others_are_as_they_were() -> None:
     module = net()
-    before = module[3].weight.clone()
+    before = module.get_parameter("3.weight").clone()
     stays = before > 0
     mask(module, {"3.weight": stays})
-    after = module[3].weight.detach()
+    after = module.get_parameter("3.weight").detach()
     assert torch.equal(after[stays], before[stays])
     assert not after[~stays].any()
     assert not torch.signbit(after[~stays]).any()
@@ -63,7 +63,7 @@ def test_masked_weights_are_zero_without_a_sign_and_the_others_are_as_they_were(
 
 def test_zeros_finds_the_masks_again() -> None:
     module = net()
-    stays = module[5].weight > 0
+    stays = module.get_parameter("5.weight") > 0
     mask(module, {"5.weight": stays})
     found = zeros(module)
     assert list(found) == ["5.weight"]

@@ -39,10 +39,10 @@ def learn(module: nn.Module, how: Fit, held: Held, steps: int) -> list[torch.Ten
 def test_neither_momentum_nor_weight_decay_revives_a_masked_weight(how: Fit) -> None:
     module = net()
     stays = torch.rand(5, 6) > 0.5
-    before = module[0].weight.detach().clone()
+    before = module.get_parameter("0.weight").detach().clone()
     with Held(module, {"0.weight": stays}) as held:
         gradients = learn(module, how, held, 5)
-    after = module[0].weight.detach()
+    after = module.get_parameter("0.weight").detach()
     assert not after[~stays].any()
     assert (after[stays] != before[stays]).all()
     assert not any(gradient[~stays].any() for gradient in gradients)  # nor are they in its norm
@@ -58,9 +58,9 @@ def test_momentum_from_before_does_not_either() -> None:
     with Held(module, {"0.weight": stays}) as held:
         module(torch.randn(8, 6)).square().sum().backward()
         chosen.step()
-        assert module[0].weight[~stays].any()
+        assert module.get_parameter("0.weight")[~stays].any()
         held.after_step(module)
-    assert not module[0].weight[~stays].any()
+    assert not module.get_parameter("0.weight")[~stays].any()
 
 
 def test_after_the_block_weights_are_free_again() -> None:
@@ -69,7 +69,7 @@ def test_after_the_block_weights_are_free_again() -> None:
     with Held(module, {"0.weight": stays}):
         pass
     module(torch.randn(8, 6)).square().sum().backward()
-    gradient = module[0].weight.grad
+    gradient = module.get_parameter("0.weight").grad
     assert gradient is not None
     assert gradient[~stays].any()
 
@@ -79,23 +79,25 @@ def test_a_copy_that_is_made_meanwhile_has_the_zeros_and_is_not_held() -> None:
     stays = torch.rand(5, 6) > 0.5
     with Held(module, {"0.weight": stays}):
         other = copy.deepcopy(module)
-        assert not other[0].weight[~stays].any()
+        assert not other.get_parameter("0.weight")[~stays].any()
         other(torch.randn(8, 6)).square().sum().backward()
-        gradient = other[0].weight.grad
+        gradient = other.get_parameter("0.weight").grad
         assert gradient is not None
         assert gradient[~stays].any()
 
 
 def test_the_penalty_is_the_sum_of_absolute_weights() -> None:
     module = net()
-    penalty = Shrink([module[0].weight], 0.5).penalty(module)
+    penalty = Shrink([module.get_parameter("0.weight")], 0.5).penalty(module)
     assert penalty is not None
-    assert penalty.item() == pytest.approx(0.5 * module[0].weight.abs().sum().item())
+    assert penalty.item() == pytest.approx(
+        0.5 * module.get_parameter("0.weight").abs().sum().item()
+    )
     penalty.backward()
-    gradient = module[0].weight.grad
+    gradient = module.get_parameter("0.weight").grad
     assert gradient is not None
-    assert torch.equal(gradient, 0.5 * module[0].weight.sign())
-    assert module[2].weight.grad is None
+    assert torch.equal(gradient, 0.5 * module.get_parameter("0.weight").sign())
+    assert module.get_parameter("2.weight").grad is None
 
 
 def test_weights_are_remembered_when_their_epoch_begins() -> None:

@@ -10,11 +10,11 @@ from torch import Tensor
 from edgekit import checkpoint
 from edgekit.errors import CheckpointError, SpecError, UnknownName
 from edgekit.learn import chain
-from edgekit.learn.prune.masks import prunable
+from edgekit.learn.prune.masks import prunable, pruned_before, zeros
 from edgekit.learn.prune.step import prune
 from edgekit.learn.recipe.recipe import Recipe
-from edgekit.learn.recipe.steps import PruneStep
-from edgekit.learn.work import Work
+from edgekit.learn.recipe.steps import PruneStep, TrainStep
+from edgekit.learn.work import Student, Work
 from edgekit.lower.load import load_network
 from tests.learn.prune.conftest import SHORT, Fatal, Killed, Make, gone, same, without_steps
 
@@ -148,3 +148,28 @@ def test_the_checkpoint_has_the_zeros_the_card_counts_them_and_the_logits_are_th
     with torch.inference_mode():
         again = load_network(str(done.path)).module(x)
         assert torch.equal(again, done.student.module(x))
+
+
+def test_what_was_pruned_stays_zero_in_the_steps_that_follow(
+    make_recipe: Callable[..., Recipe], work: Work
+) -> None:
+    fit = replace(SHORT, save_every_s=60)
+    recipe = make_recipe(
+        PruneStep("prune", "prune", "magnitude", fit, sparsity=0.5),
+        TrainStep("train", "train", fit),
+        PruneStep("prune", "again", "n:m", fit, keep=("classifier.1",)),
+    )
+    done = chain.run(recipe, work.folder, work.watch, recipe.steps)
+    masks = [zeros(each.student.module) for each in done]
+    weights = [each.student.module.state_dict() for each in done]
+    assert masks[0].keys() == masks[1].keys() <= masks[2].keys()
+    for name, stays in masks[0].items():
+        assert torch.equal(stays, masks[1][name])
+        assert not masks[2][name][~stays].any()
+        assert stays.any() != torch.equal(weights[0][name], weights[1][name])
+
+
+def test_zeros_that_nobody_pruned_are_not_held() -> None:
+    module = torch.nn.Linear(2, 2)
+    torch.nn.init.zeros_(module.weight)
+    assert not pruned_before(Student(module))
