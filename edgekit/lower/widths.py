@@ -102,8 +102,9 @@ def _shapes(part: nn.Module) -> dict[str, tuple[int, ...]]:
         return {"weight": (part.out_features, part.in_features), "bias": (part.out_features,)}
     if isinstance(part, nn.PReLU):
         return {"weight": (part.num_parameters,)}
+    assert isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d)
     names = ("weight", "bias", "running_mean", "running_var")
-    return {name: (part.num_features,) for name in names}  # type: ignore[dict-item]
+    return {name: (part.num_features,) for name in names}
 
 
 def _cut(part: nn.Module, key: str, shape: tuple[int, ...]) -> None:

@@ -122,7 +122,7 @@ def _match(
     for found, table in ((large, there), (small, slots)):
         for root in sorted(found):
             table[found[root]].append(root)
-    origin = {}
+    origin: dict[int, int] = {}
     for role, places in slots.items():
         candidates = sorted(there[role], key=lambda root: (-score.get(root, 0.0), root))
         if len(places) > len(candidates):

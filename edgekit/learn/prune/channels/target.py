@@ -139,14 +139,13 @@ def macs(found: Candidates, turning: Sequence[Dial], setting: Sequence[int]) -> 
             for layer, count in counts.items():
                 less[layer] = less.get(layer, 0) + count - count * level // dial.size
     total = 0
-    for layer in found.layers:
-        outs, ins = found.flow.outs.get(layer.name), found.flow.ins.get(layer.name)
+    for each in found.layers:
         share = 1.0
-        if outs is not None:
-            share *= 1 - less_out.get(layer.name, 0) / len(outs)
-        if ins is not None:
-            share *= 1 - less_in.get(layer.name, 0) / len(ins)
-        total += round(layer.macs * share)
+        if (outs := found.flow.outs.get(each.name)) is not None:
+            share *= 1 - less_out.get(each.name, 0) / len(outs)
+        if (ins := found.flow.ins.get(each.name)) is not None:
+            share *= 1 - less_in.get(each.name, 0) / len(ins)
+        total += round(each.macs * share)
     return total
 
 

@@ -28,7 +28,8 @@ class Net(nn.Module):
         self.last = nn.Linear(out, 5)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.middle(self.first(x)).mean(dim=(2, 3)))
+        out: Tensor = self.last(self.middle(self.first(x)).mean(dim=(2, 3)))
+        return out
 
 
 class Misaligned(nn.Module):
@@ -50,7 +51,8 @@ class Shared(nn.Module):
         self.twice = conv(24, 24, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.twice(self.twice(x))
+        out: Tensor = x + self.twice(self.twice(x))
+        return out
 
 
 class Split(nn.Module):
@@ -63,7 +65,10 @@ class Split(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         left, middle, right = torch.chunk(x, 3, 1)
-        return self.shuffle(self.grouped(torch.cat([self.a(left), middle, self.b(right)], 1)))
+        out: Tensor = self.shuffle(
+            self.grouped(torch.cat([self.a(left), middle, self.b(right)], 1))
+        )
+        return out
 
 
 class Gate(nn.Module):
@@ -88,7 +93,8 @@ class PreActivated(nn.Module):
         self.conv = nn.Conv2d(24, 24, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv(self.prelu(self.norm(x)))
+        out: Tensor = x + self.conv(self.prelu(self.norm(x)))
+        return out
 
 
 class Padded(nn.Module):
@@ -99,7 +105,8 @@ class Padded(nn.Module):
         self.conv, self.more = conv(24, 32), 8
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x) + F.pad(x, (0, 0, 0, 0, self.more, 0))
+        out: Tensor = self.conv(x) + F.pad(x, (0, 0, 0, 0, self.more, 0))
+        return out
 
 
 class Flat(nn.Module):

@@ -6,6 +6,7 @@
 
 import copy
 from contextlib import suppress
+from typing import Any
 
 import pytest
 import torch
@@ -51,7 +52,7 @@ def test_where_it_is_right_both_couple_the_same(name: str) -> None:
 
 @torch.no_grad()
 def _prune_a_quarter(
-    graph: "tp.DependencyGraph", small: nn.Module, silent: nn.Module, flow: Flow
+    graph: Any, small: nn.Module, silent: nn.Module, flow: Flow
 ) -> tuple[nn.Module, bool]:
     """Prune each of its groups, the same in `silent`; whether our channels are the same."""
     names = {part: name for name, part in small.named_modules()}
