@@ -110,13 +110,8 @@ def kill_and_resume(recipe: Path, tmp_path: Path, kills: int, seed: int) -> None
         died += 1
     assert start("train", recipe, "-o", cut).wait(300) == 0
     assert digest(cut) == digest(whole)
-    for name in ("fit.steps.csv",):
-        assert (cut / "1-train" / name).read_bytes() == (whole / "1-train" / name).read_bytes()
-
-
-@pytest.mark.slow
-def test_three_kills_change_nothing(recipe: Callable[..., Path], tmp_path: Path) -> None:
-    kill_and_resume(recipe(20), tmp_path, 3, seed=1)
+    logs = [out / "1-train" / "fit.steps.csv" for out in (cut, whole)]
+    assert logs[0].read_bytes() == logs[1].read_bytes()
 
 
 @pytest.mark.slow
