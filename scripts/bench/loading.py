@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-import webdataset  # type: ignore[import-untyped]
+import webdataset
 from torch.utils.data import DataLoader, Dataset
 
 from edgekit.device.image import decode_image, list_images, prepare

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import webdataset  # type: ignore[import-untyped]
+import webdataset
 
 from tests.learn.conftest import picture
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from webdataset.tariterators import (  # type: ignore[import-untyped]
+from webdataset.tariterators import (
     group_by_keys,
     tar_file_expander,
 )
