@@ -12,7 +12,7 @@ from edgekit.learn.train.sync import synchronised
 from tests.learn.train import workers
 from tests.learn.train.processes import start, work
 
-EXACT = {"rtol": 1e-9, "atol": 1e-9}
+EXACT = 1e-9
 """In float64, where sums of other parts differ by some 1e-13 of values around 20."""
 
 
@@ -37,11 +37,13 @@ def test_batch_norm_sees_the_images_of_all_processes(
     for key, wanted in whole.items():
         if key in ("out", "grad", "evaluated"):  # of images: each process has its own
             if not (key == "evaluated" and name == "untracked"):  # by its own batch, as torch does
-                torch.testing.assert_close(torch.cat([first[key], second[key]]), wanted, **EXACT)
+                torch.testing.assert_close(
+                    torch.cat([first[key], second[key]]), wanted, rtol=EXACT, atol=EXACT
+                )
         elif key.startswith("of "):  # the mean over processes is taken of parameters' gradients
-            torch.testing.assert_close(first[key] + second[key], wanted, **EXACT)
+            torch.testing.assert_close(first[key] + second[key], wanted, rtol=EXACT, atol=EXACT)
         else:
-            torch.testing.assert_close(first[key], wanted, **EXACT)
+            torch.testing.assert_close(first[key], wanted, rtol=EXACT, atol=EXACT)
             assert torch.equal(first[key], second[key])
 
 
@@ -65,7 +67,7 @@ def test_gradients_are_those_of_one_process_with_all_images(
     for part in _together(shared[0], "gradients"):
         assert part.keys() == whole.keys()
         for key, wanted in whole.items():
-            torch.testing.assert_close(part[key], wanted, **EXACT)
+            torch.testing.assert_close(part[key], wanted, rtol=EXACT, atol=EXACT)
 
 
 def test_a_parameter_without_a_part_in_the_loss_is_named(

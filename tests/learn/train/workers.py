@@ -46,7 +46,8 @@ class Net(nn.Module):
         self.to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.features(x.to(self.dtype))
+        out: Tensor = self.features(x.to(self.dtype))
+        return out
 
 
 NORMS: dict[str, nn.Module] = {
