@@ -56,7 +56,7 @@ def run(
     watch.line(f"{len(data.train)} images to learn from, {len(data.validation)} to measure with")
     claim = _first_claim(recipe, data)
     student = Student(first_network(recipe, data), first_widths(recipe))
-    done = []
+    done: list[Done] = []
     for number, step in enumerate(steps, 1):
         folder = step_folder(out, number, step)
         claim = hashlib.sha256(f"{claim} {step!r}".encode()).hexdigest()
