@@ -198,6 +198,10 @@ def _prune(step: PruneStep) -> _Rules:
     yield step.round_to > 0, f"{name}: round_to must be at least 1, got {step.round_to}"
     yield step.penalty >= 0, f"{name}: penalty must be at least 0"
     yield step.method != "l1" or step.penalty > 0, f"{name}: l1 needs a penalty above 0"
+    yield (
+        step.method == "lottery" or not (step.reinitialise or step.shuffle or step.rewind_epoch),
+        (f"{name}: rewind_epoch, reinitialise and shuffle are of the method lottery"),
+    )
     yield step.rewind_epoch >= 0, f"{name}: rewind_epoch must be at least 0"
     yield (
         not step.rewind_epoch or step.rewind_epoch < step.fit.total_epochs,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from edgekit.errors import SpecError
 from edgekit.learn import chain
 from edgekit.learn.prune import start as starts
 from edgekit.learn.prune.masks import prunable
@@ -108,6 +109,7 @@ CHILD = """
 import os, signal, sys
 from pathlib import Path
 import torch
+from edgekit.errors import SpecError
 from edgekit.learn import chain
 from edgekit.learn.recipe import recipe
 
@@ -156,3 +158,10 @@ def test_killed_by_a_signal_it_leaves_the_same_bytes(folder: Path, tmp_path: Pat
         chain.run(found, tmp_path / out, Fatal(), found.steps)
     stored = [tmp_path / out / "1-prune" / "small.safetensors" for out in ("whole", "killed")]
     assert stored[0].read_bytes() == stored[1].read_bytes()
+
+
+def test_a_rewound_step_of_another_method_is_refused(tmp_path: Path) -> None:
+    text = RECIPE.format(folder=tmp_path).replace('"lottery"', '"magnitude"')
+    (tmp_path / "recipe.toml").write_text(text)
+    with pytest.raises(SpecError, match="are of the method lottery"):
+        read(tmp_path / "recipe.toml")
