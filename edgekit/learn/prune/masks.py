@@ -64,12 +64,8 @@ def is_depthwise(layer: nn.Module) -> bool:
 
 
 def zeros(module: nn.Module) -> dict[str, Tensor]:
-    """Masks of the layers in which a weight is exactly zero: what was pruned before."""
-    weights = {
-        f"{name}.weight": layer.weight.detach()
-        for name, layer in module.named_modules()
-        if isinstance(layer, nn.Conv2d | nn.Linear)
-    }
+    """Masks of the filters and matrices in which a weight is exactly zero: what was pruned."""
+    weights = {n: p.detach() for n, p in module.named_parameters() if p.dim() > 1}
     return {n: (weight != 0).cpu() for n, weight in weights.items() if not weight.all()}
 
 

@@ -8,11 +8,14 @@ from torch import Tensor, nn
 
 from edgekit.learn.data.source import Images
 from edgekit.learn.evaluate import accuracy
+from edgekit.learn.prune.masks import pruned_before, zeros
+from edgekit.learn.prune.rules import Held
 from edgekit.learn.qat.graph import Learner, learner, tensors
 from edgekit.learn.qat.ranges import Schedule, read
 from edgekit.learn.qat.start import Start, start
 from edgekit.learn.recipe.steps import QuantizeStep
 from edgekit.learn.teach import teach
+from edgekit.learn.train.objective import Together
 from edgekit.learn.work import Student, Work
 from edgekit.lower.calibrate import spaced, to_input
 from edgekit.lower.gate.hold import one_thread, quiet
@@ -41,8 +44,10 @@ def quantize(step: QuantizeStep, student: Student, work: Work) -> Student:
     """
     images = calibration(work.data.train, work.image)
     begun, learns = prepared(student.module, images, step, work.image)
-    rules = Schedule(step, learns.places)
-    fitted = teach(learns.module, step.fit, step.distill, work, student.module, rules)
+    zero = zeros(learns.module) if pruned_before(student) else {}  # by the learner's own names
+    with Held(learns.module, zero) as held:
+        rules = Together(held, Schedule(step, learns.places))
+        fitted = teach(learns.module, step.fit, step.distill, work, student.module, rules)
     found = accuracy(fitted.module, work.data.validation, work.image)
     return finished(begun, learns, fitted.module, replace(student, accuracy=found), step)
 

@@ -70,3 +70,22 @@ class Free:
 
     def after_step(self, module: nn.Module) -> None:
         """Nothing is held."""
+
+
+class Together:
+    """Several rules, one after the other; their penalties are added."""
+
+    def __init__(self, *rules: Rules) -> None:
+        self._rules = rules
+
+    def begin_epoch(self, module: nn.Module, epoch: int, epochs: int) -> None:
+        for rules in self._rules:
+            rules.begin_epoch(module, epoch, epochs)
+
+    def penalty(self, module: nn.Module) -> Tensor | None:
+        found = [p for rules in self._rules if (p := rules.penalty(module)) is not None]
+        return torch.stack(found).sum() if found else None
+
+    def after_step(self, module: nn.Module) -> None:
+        for rules in self._rules:
+            rules.after_step(module)

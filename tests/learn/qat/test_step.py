@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from edgekit import checkpoint
-from edgekit.checkpoint import Range
+from edgekit.checkpoint import Made, Range
 from edgekit.device.golden import run_input
 from edgekit.errors import CheckpointError, InputError, UnknownName
 from edgekit.learn import record
@@ -61,6 +61,19 @@ def quantizing(
         return student, Work(recipe, data, HERE, watch or Silent(), tmp_path / folder)
 
     return make
+
+
+def test_what_was_pruned_stays_zero(quantizing: Callable[..., tuple[Student, Work]]) -> None:
+    student, work = quantizing("pruned")
+    weight = student.module.get_parameter("features.2.conv.0.0.weight")
+    with torch.no_grad():
+        weight[::2] = 0
+    pruned = Made("prune", "prune", "small", 1, "", None, 1, 1)
+    student = replace(student, history=(pruned,))
+    short = replace(STEP, fit=replace(FIT, epochs=1))
+    found = quantize(short, student, work).module.get_parameter("features.2.conv.0.0.weight")
+    assert not found[::2].any()
+    assert found[1::2].any()
 
 
 @pytest.mark.slow

@@ -16,6 +16,8 @@ from edgekit.learn.prune.channels.compact import Compacted
 from edgekit.learn.prune.channels.criteria import scores
 from edgekit.learn.prune.channels.latency import lower, plan_for, time_beside
 from edgekit.learn.prune.channels.target import Candidates, candidates, flow_of, prune_to
+from edgekit.learn.prune.masks import pruned_before
+from edgekit.learn.prune.rules import Held
 from edgekit.learn.recipe.steps import PruneStep
 from edgekit.learn.teach import teach
 from edgekit.learn.work import Student, Work
@@ -73,7 +75,10 @@ def prune_channels(step: PruneStep, student: Student, work: Work) -> Student:
         if tried is not None:
             notes |= {"latency_ms": tried.ms, "latency_before_ms": tried.before_ms}
         work.watch.line(_said(number, step, reached, small, tried))
-        fitted = teach(small.module, step.fit, step.distill, work, before, task=f"round-{number}")
+        zero = pruned_before(replace(student, module=small.module))
+        with Held(small.module, zero) as held:
+            task = f"round-{number}"
+            fitted = teach(small.module, step.fit, step.distill, work, before, held, task)
         module = fitted.module
     return replace(student, module=module, widths=widths, metrics=notes)
 
