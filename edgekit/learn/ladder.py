@@ -35,7 +35,7 @@ class Rung:
     kind: str
     precision: str
     checkpoint_top1: float
-    """Of the float network in PyTorch, as its card says, in [0, 1]."""
+    """Of the network in PyTorch, as its card says, in [0, 1]; int8's after `quantize`."""
     top1: float
     """Of the bundle, in [0, 1], on the same images."""
     images: int
