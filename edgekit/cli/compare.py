@@ -124,7 +124,7 @@ def _print_rungs(found: "Ladder") -> None:
     print_table(("step", "precision", *numbers), rows, right=numbers)
     print(
         f"{found.recipe} for {found.target} ({found.backend}); top-1 of "
-        f"{found.rungs[0].images} images; 'in PyTorch' is the checkpoint's, after 'quantize' in int8"
+        f"{found.rungs[0].images} images; 'in PyTorch' is the checkpoint's (of 'quantize', in int8)"
     )
 
 
