@@ -363,6 +363,7 @@ NEW = """\
     ],
     "width": 8
   },
+  "keep_float": [],
   "labels": [
     "Egyptian cat",
     "espresso"

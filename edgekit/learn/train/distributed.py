@@ -150,9 +150,23 @@ class Together:
         mine = said = json.dumps([self._here.rank, _exit_code(error)])
         with suppress(dist.DistError):  # the process that lent the store is gone, too
             said = self._store.compare_set("ended", "", mine).decode()
+        with suppress(dist.DistError):
+            self._see_each_other_off(said == mine)
         if said != mine:
             raise SystemExit(json.loads(said)[1]) from error
         raise error
+
+    def _see_each_other_off(self, begins: bool) -> None:
+        """The one that ends first waits a moment for the others: it may be the store's host.
+
+        Those that wait for a call hear of the end at once; those in a collective only when a
+        process is gone.
+        """
+        self._store.set(f"heard/{self._here.rank}", "")
+        if begins:
+            for rank in range(self._here.world):
+                if not _is_set(self._store, f"heard/{rank}", seconds=2):
+                    break
 
     def _next(self) -> str:
         self._calls += 1

@@ -5,8 +5,10 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
@@ -22,7 +24,7 @@ def prepared(module: nn.Module, how: Fit, place: Place) -> Iterator[None]:
     """While the block lasts, `module` runs as `how` asks for; its tensors keep their names.
 
     Raises:
-        SpecError: it is to be compiled, and there is no C++ compiler.
+        SpecError: it is to be compiled, and there is no C++ compiler, or it could not link.
     """
     with ExitStack() as stack:
         if place.device.type == "cpu":
@@ -41,7 +43,12 @@ def compiled(module: nn.Module, place: Place) -> Iterator[None]:
     if place.device.type == "cpu" and not any(map(shutil.which, names)):
         raise SpecError(
             "fit.compile is true, but there is no C++ compiler on this machine; install g++, or "
-            "set compile = false: the numbers are the same"
+            "set compile = false: the numbers are the same to rounding"
+        )
+    if place.device.type == "cpu" and " " in (where := str(Path(torch.__file__).parent)):
+        raise SpecError(
+            f"fit.compile is true, but PyTorch lies in {where}, and its compiler cannot link to a "
+            "folder with a space in its name; move the environment, or set compile = false"
         )
     module.compile(dynamic=False)
     try:

@@ -64,6 +64,7 @@ def test_blocks_are_found_in_a_network_in_a_network() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(" " in torch.__file__, reason="torch's compiler does not take such a path")
 @pytest.mark.filterwarnings("ignore")  # of torch's compiler
 def test_a_compiled_network_learns_the_same_under_the_same_names() -> None:
     module = small_net()
@@ -81,14 +82,23 @@ def test_a_compiled_network_learns_the_same_under_the_same_names() -> None:
             assert module._compiled_call_impl is None
         assert module._compiled_call_impl is not None
     assert module._compiled_call_impl is None
-    torch.testing.assert_close(found, gradients)
-    torch.testing.assert_close(after, buffers)
+    torch.testing.assert_close(found, gradients, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(after, buffers, rtol=1e-4, atol=1e-4)
 
 
 def test_without_a_compiler_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with (
         pytest.raises(SpecError, match="no C\\+\\+ compiler"),
+        prepared(small_net(), Fit(0.1, epochs=1, compile=True), HERE),
+    ):
+        pass
+
+
+def test_a_folder_that_the_compiler_cannot_link_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__file__", "/my projects/torch/__init__.py")
+    with (
+        pytest.raises(SpecError, match=r"PyTorch lies in /my projects/torch, .* with a space"),
         prepared(small_net(), Fit(0.1, epochs=1, compile=True), HERE),
     ):
         pass
