@@ -81,7 +81,8 @@ def _print_ladder(
 ) -> None:
     from edgekit.cli.show import print_json
     from edgekit.errors import InputError, MissingPackage
-    from edgekit.learn.recipe.recipe import located, read
+    from edgekit.learn.recipe.read import read
+    from edgekit.learn.recipe.recipe import located
 
     if len(paths) > 1:
         raise InputError("give one recipe, or bundles: a recipe's steps are compared by themselves")

@@ -79,7 +79,7 @@ def _verb(kind: str, text: str) -> Callable[..., None]:
         ] = False,
     ) -> None:
         from edgekit.learn.recipe.changed import Changes, changed
-        from edgekit.learn.recipe.recipe import read
+        from edgekit.learn.recipe.read import read
 
         _need_torch()
         with _place(device, threads) as place:

@@ -26,8 +26,8 @@ from edgekit.learn.prune.lottery import control
 from edgekit.learn.prune.masks import sparsity
 from edgekit.learn.prune.rank import equal_shares
 from edgekit.learn.prune.weights import Rounds, begin, trained
-from edgekit.learn.recipe import recipe as recipes
-from edgekit.learn.recipe.recipe import Recipe
+from edgekit.learn.recipe.read import read
+from edgekit.learn.recipe.recipe import Recipe, seeded
 from edgekit.learn.recipe.steps import PruneStep
 from edgekit.learn.train.place import HERE
 from edgekit.learn.work import Student, Work
@@ -92,13 +92,13 @@ def main() -> None:
     parser.add_argument("--controls", nargs="*", choices=CONTROLS, default=list(CONTROLS))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    recipe = recipes.read(given.recipe)
+    recipe = read(given.recipe)
     spec = replace(recipe.head.data, path=given.data)
     recipe = replace(recipe, head=replace(recipe.head, data=spec))
     data = source.read(spec, ())
     found: dict[str, list[float]] = {}
     for done, seed in enumerate(given.seeds, 1):
-        for name, top1 in measured(recipes.seeded(recipe, seed), data, given.out, given.controls):
+        for name, top1 in measured(seeded(recipe, seed), data, given.out, given.controls):
             found.setdefault(name, []).append(top1)
             Log().line(f"seed {seed}: {name}: {top1:.4f}")
         print(table(found, given.seeds[:done]), flush=True)

@@ -21,7 +21,7 @@ from edgekit.learn.data import source
 from edgekit.learn.evaluate import accuracy
 from edgekit.learn.prune.masks import is_depthwise, mask, prunable
 from edgekit.learn.prune.rank import largest
-from edgekit.learn.recipe import recipe as recipes
+from edgekit.learn.recipe.read import read
 from edgekit.lower.load import load_network
 
 SPARSITIES = (0.5, 0.6, 0.7)
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, default=Path("recipes/zoo-tiny50.toml"))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    recipe = recipes.read(given.recipe)
+    recipe = read(given.recipe)
     spec = replace(recipe.head.data, path=given.data, limit=len(recipe.classes))
     images = source.read(spec, recipe.classes).validation
     network = load_network(given.checkpoint)

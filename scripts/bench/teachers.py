@@ -29,7 +29,8 @@ from edgekit.learn.distil.objective import mean_answer
 from edgekit.learn.distil.teachers import find
 from edgekit.learn.distil.tutor import resized
 from edgekit.learn.recipe.data import DataSpec
-from edgekit.learn.recipe.recipe import Recipe, read
+from edgekit.learn.recipe.read import read
+from edgekit.learn.recipe.recipe import Recipe
 from edgekit.learn.recipe.steps import Teacher
 from edgekit.learn.train.place import HERE
 from edgekit.learn.work import Work

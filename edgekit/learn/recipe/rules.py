@@ -1,19 +1,14 @@
 """What a recipe's values must be, beyond their types."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from edgekit.errors import SpecError
 from edgekit.learn.recipe.data import Augment, DataSpec
 from edgekit.learn.recipe.fit import Fit
+from edgekit.learn.recipe.recipe import Recipe
 from edgekit.learn.recipe.steps import BuildStep, Distill, PruneStep, QuantizeStep, Step
-
-if TYPE_CHECKING:
-    from edgekit.learn.recipe.recipe import Recipe
 
 
 def check(recipe: Recipe, source: str) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from edgekit.errors import SpecError
-from edgekit.learn.recipe import recipe
+from edgekit.learn.recipe.read import read
+from edgekit.learn.recipe.recipe import Recipe
 
 HEAD = """
 name = "small"
@@ -31,10 +32,10 @@ source = "big.tflite"
 """
 
 
-def read(tmp_path: Path, teacher: str = "", distill: str = "", fit: str = "") -> recipe.Recipe:
+def recipe_of(tmp_path: Path, teacher: str = "", distill: str = "", fit: str = "") -> Recipe:
     text = HEAD.replace(", FIT", fit and f", {fit}").replace("DISTILL", distill) + teacher
     (tmp_path / "r.toml").write_text(text)
-    return recipe.read(tmp_path / "r.toml")
+    return read(tmp_path / "r.toml")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def read(tmp_path: Path, teacher: str = "", distill: str = "", fit: str = "") ->
 )
 def test_mean_and_std_go_together(tmp_path: Path, teacher: str) -> None:
     with pytest.raises(SpecError, match="'mean' and 'std' have three numbers.*big.tflite"):
-        read(tmp_path, teacher)
+        recipe_of(tmp_path, teacher)
 
 
 @pytest.mark.parametrize(
@@ -59,20 +60,20 @@ def test_other_keys_of_a_teacher_are_held_to_their_rules(
     tmp_path: Path, teacher: str, said: str
 ) -> None:
     with pytest.raises(SpecError, match=said):
-        read(tmp_path, teacher)
+        recipe_of(tmp_path, teacher)
 
 
 def test_features_are_not_stored_and_not_compiled(tmp_path: Path) -> None:
     features = 'features = [{student = "a", teacher = "b"}]\n'
     with pytest.raises(SpecError, match="features are not stored; say cache = false"):
-        read(tmp_path, distill=features)
+        recipe_of(tmp_path, distill=features)
     with pytest.raises(SpecError, match="set compile = false"):
-        read(tmp_path, distill=features + "cache = false", fit="compile = true")
-    read(tmp_path, distill=features + "cache = false")
+        recipe_of(tmp_path, distill=features + "cache = false", fit="compile = true")
+    recipe_of(tmp_path, distill=features + "cache = false")
 
 
 def test_what_is_right_is_read(tmp_path: Path) -> None:
-    found = read(tmp_path, "mean = [0, 0, 0]\nstd = [1, 1, 1]\narguments = {width_mult = 0.5}")
+    found = recipe_of(tmp_path, "mean = [0, 0, 0]\nstd = [1, 1, 1]\narguments = {width_mult = 0.5}")
     step = found.steps[0]
     assert step.kind == "distill"
     assert step.distill is not None

@@ -14,7 +14,7 @@ from edgekit.learn import chain
 from edgekit.learn.prune import start as starts
 from edgekit.learn.prune.masks import prunable
 from edgekit.learn.prune.step import prune
-from edgekit.learn.recipe.recipe import read
+from edgekit.learn.recipe.read import read
 from edgekit.learn.recipe.steps import PruneStep
 from edgekit.learn.work import Student, Work
 from tests.learn.prune.conftest import SHORT, Fatal, Killed, Make, gone, same

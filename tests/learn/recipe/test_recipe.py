@@ -6,7 +6,8 @@ import pytest
 
 from edgekit.errors import InputError, SpecError, UnknownName
 from edgekit.learn.recipe.fit import Fit, Stage
-from edgekit.learn.recipe.recipe import located, read, seeded
+from edgekit.learn.recipe.read import read
+from edgekit.learn.recipe.recipe import located, seeded
 from edgekit.learn.recipe.steps import BuildStep, PruneStep, QuantizeStep, TrainStep
 
 ROOT = Path(__file__).parents[3]
