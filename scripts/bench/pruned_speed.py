@@ -59,7 +59,7 @@ def main() -> None:
                 ]
                 times = time_beside(sessions, images.inputs[0])
             for module, ms in zip(modules[1:], times[1:], strict=True):
-                costs, whole = cost(module, IMAGENET), found.macs
+                costs, whole = cost(module, IMAGENET), found.whole
                 print(
                     f"| {name} | {costs.macs / whole:.0%} | {costs.macs / 1e6:.0f} | "
                     f"{costs.parameters / 1e6:.2f} | {precision} | {ms:.2f} | {times[0]:.2f} | "

@@ -182,8 +182,11 @@ def _prune(step: PruneStep) -> _Rules:
     yield step.rounds > 0, f"{name}: rounds must be at least 1, got {step.rounds}"
     if step.method == "channels":
         yield (
-            (0 < step.macs < 1) != (0 < step.latency < 1),
-            (f"{name}: give one of macs and latency, as what shall be left of it, in (0, 1)"),
+            sum(0 < share < 1 for share in (step.macs, step.parameters, step.latency)) == 1,
+            (
+                f"{name}: give one of macs, parameters and latency, as what shall be left of it, "
+                "in (0, 1)"
+            ),
         )
     elif step.method == "n:m":
         yield 0 < step.n < step.m, f"{name}: n must be in 1 to m - 1, got {step.n}:{step.m}"

@@ -85,9 +85,12 @@ class PruneStep:
     fit: Fit
     distill: Distill | None = None
     macs: float = 0.0
-    """`channels`: what shall be left of the MACs, as a fraction; 0: `latency` says it."""
+    """`channels`: what shall be left of the MACs, as a fraction."""
+    parameters: float = 0.0
+    """`channels`: what shall be left of the parameters, as a fraction, instead of `macs`."""
     latency: float = 0.0
-    """`channels`: what shall be left of the measured latency on `target`, as a fraction."""
+    """`channels`: what shall be left of the measured latency on `target`, as a fraction, instead of
+    `macs`."""
     target: str = "raspberry-pi"
     """Where `latency` is measured."""
     precision: Precision = "fp32"

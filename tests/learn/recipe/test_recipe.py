@@ -124,7 +124,7 @@ def test_classes_of_a_file_beside_the_recipe(tmp_path: Path) -> None:
         ),
         (
             {"steps": TRAIN.replace('"train"', '"prune"\nmethod = "channels"')},
-            "give one of macs and latency",
+            "give one of macs, parameters and latency",
         ),
         (
             {"steps": TRAIN.replace('"train"', '"prune"\nmethod = "n:m"\nn = 4')},

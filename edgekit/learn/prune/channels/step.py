@@ -9,13 +9,19 @@ from pathlib import Path
 from torch import nn
 
 from edgekit.checkpoint import replace_files
-from edgekit.cost.layers import cost
 from edgekit.errors import CheckpointError, SpecError
 from edgekit.learn.bundles import write_some
 from edgekit.learn.prune.channels.compact import Compacted
 from edgekit.learn.prune.channels.criteria import scores
 from edgekit.learn.prune.channels.latency import lower, plan_for, time_beside
-from edgekit.learn.prune.channels.target import Candidates, candidates, flow_of, prune_to
+from edgekit.learn.prune.channels.target import (
+    Candidates,
+    candidates,
+    flow_of,
+    prune_to,
+    unit_of,
+    weighed,
+)
 from edgekit.learn.prune.masks import pruned_before
 from edgekit.learn.prune.rules import Held
 from edgekit.learn.recipe.steps import PruneStep
@@ -59,19 +65,20 @@ def prune_channels(step: PruneStep, student: Student, work: Work) -> Student:
         StorageError: the step's folder cannot be written.
     """
     before = copy.deepcopy(student.module).eval()
-    whole = cost(before, work.image).macs
+    unit = unit_of(step)
+    whole = weighed(before, work.image, unit)
     module, widths, notes = student.module, student.widths, dict(student.metrics)
     for number in range(1, step.rounds + 1):
         share = number / step.rounds
         found = _candidates(step, module.eval(), work)
-        left, tried = step.macs**share, None
+        left, tried = (step.macs or step.parameters) ** share, None
         if step.latency:
             tried = _search(step, found, before, whole, step.latency**share, number, work)
             left = tried.macs
-        small = prune_to(found, left * whole / found.macs)
+        small = prune_to(found, left * whole / found.whole)
         widths = merged(widths, small.widths)
-        reached = cost(small.module, work.image).macs / whole
-        notes |= {"macs_left": reached}
+        reached = weighed(small.module, work.image, unit) / whole
+        notes |= {f"{unit}_left": reached}
         if tried is not None:
             notes |= {"latency_ms": tried.ms, "latency_before_ms": tried.before_ms}
         work.watch.line(_said(number, step, reached, small, tried))
@@ -95,7 +102,7 @@ def _said(
 ) -> str:
     text = f"round {number} of {step.rounds}: {len(small.removed)} channels less, {reached:.1%} of "
     if tried is None:
-        return f"{text}the MACs left"
+        return f"{text}the {'parameters' if step.parameters else 'MACs'} left"
     return (
         f"{text}the MACs and {tried.latency:.1%} of the latency left on {step.target} in "
         f"{step.precision} ({tried.ms:.2f} of {tried.before_ms:.2f} ms)"
@@ -156,11 +163,11 @@ def _bisect(
     images = from_folder(write_some(work.data.train, work.folder / "calibration"), work.image)
     classes, folder = len(work.data.classes), work.folder / "candidates"
     every: list[Tried] = []
-    low, high, left = 0.0, found.macs / whole, min(wanted, 0.99 * found.macs / whole)
+    low, high, left = 0.0, found.whole / whole, min(wanted, 0.99 * found.whole / whole)
     with closing(lower(before, work.image, classes, plan, images, folder / "before")) as first:
         while len(every) < CANDIDATES and high - low > NEAR / 2:
             try:
-                small = prune_to(found, left * whole / found.macs).module
+                small = prune_to(found, left * whole / found.whole).module
             except SpecError:  # so few MACs cannot be reached
                 low, left = left, (left + high) / 2
                 continue

@@ -1,7 +1,8 @@
-"""Which channels go, so that a network comes to so many MACs: the least of all layers first."""
+"""Which channels go, so that a network comes to so many MACs, or parameters: the least first."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from torch import nn
 
@@ -15,6 +16,8 @@ from edgekit.spec import ImageSpec
 
 CLOSE = 0.03
 """A target that cannot be met within this share of the whole is refused."""
+Unit: TypeAlias = Literal["macs", "parameters"]
+"""What a network is to have fewer of."""
 TRIES = 200
 """Settings of tied channels that may turn out not to go together."""
 
@@ -30,10 +33,22 @@ class Candidates:
     layers: tuple[LayerCost, ...]
     score: Mapping[int, float]
     """By the root of a channel's label."""
+    unit: Unit = "macs"
 
     @property
-    def macs(self) -> int:
-        return sum(layer.macs for layer in self.layers)
+    def whole(self) -> int:
+        """What the convolutions and linear layers have of `unit`."""
+        return sum(_of(layer, self.unit) for layer in self.layers)
+
+
+def unit_of(step: PruneStep) -> Unit:
+    """What a step counts: parameters where it says so, else MACs, for a latency, too."""
+    return "parameters" if step.parameters else "macs"
+
+
+def weighed(module: nn.Module, image: ImageSpec, unit: Unit) -> int:
+    """MACs, or parameters, of a network's convolutions and linear layers."""
+    return sum(_of(layer, unit) for layer in cost(module, image).layers)
 
 
 def candidates(
@@ -51,11 +66,11 @@ def candidates(
             f"step '{step.name}' finds no channels to prune: all are kept by 'keep' {step.keep}, "
             f"or no layer is wider than round_to = {step.round_to} channels; lower round_to"
         )
-    return Candidates(module, image, flow, told, cost(module, image).layers, score)
+    return Candidates(module, image, flow, told, cost(module, image).layers, score, unit_of(step))
 
 
 def prune_to(found: Candidates, left: float) -> Compacted:
-    """Prune to `left` of the MACs, a fraction in (0, 1).
+    """Prune to `left` of the MACs or parameters, a fraction in (0, 1).
 
     Raises:
         SpecError: so few cannot be reached; says how few can.
@@ -85,7 +100,7 @@ def fit_together(found: Candidates, pick: Callable[[Sequence[Dial]], Setting]) -
 
 
 def choose(found: Candidates, turning: Sequence[Dial], left: float) -> list[int]:
-    """A level for each dial, so that `left` of the MACs stay: global ranking.
+    """A level for each dial, so that `left` of the MACs or parameters stay: global ranking.
 
     A dial's next step down costs the mean score of the channels that go with it. Steps are taken
     in the order of what they cost, until the target is met; those that would lead far below it are
@@ -95,23 +110,24 @@ def choose(found: Candidates, turning: Sequence[Dial], left: float) -> list[int]
         SpecError: so few cannot be reached; says how few can.
     """
     setting = [dial.levels[0] for dial in turning]
-    goal = left * found.macs
+    goal = left * found.whole
     passed: set[int] = set()
     for _, at, level in _steps(found, turning):
-        if macs(found, turning, setting) <= goal:
+        if count(found, turning, setting) <= goal:
             break
         if at in passed:
             continue
         tried = [*setting[:at], level, *setting[at + 1 :]]
-        if macs(found, turning, tried) < goal * (1 - CLOSE / 3):
+        if count(found, turning, tried) < goal * (1 - CLOSE / 3):
             passed.add(at)
         else:
             setting = tried
-    reached = macs(found, turning, setting) / found.macs
+    reached = count(found, turning, setting) / found.whole
     if reached > left + CLOSE:
+        kind = {"macs": "MACs"}.get(found.unit, found.unit)
         raise SpecError(
-            f"{left:.0%} of the MACs cannot be reached: {reached:.0%} are the nearest that the "
-            "layers in 'keep', 'least' and 'round_to' leave; ask for more MACs, or lower those"
+            f"{left:.0%} of the {kind} cannot be reached: {reached:.0%} are the nearest that the "
+            f"layers in 'keep', 'least' and 'round_to' leave; ask for more {kind}, or lower those"
         )
     return setting
 
@@ -130,14 +146,14 @@ def _steps(found: Candidates, turning: Sequence[Dial]) -> list[tuple[float, int,
     return sorted(steps, key=lambda step: (step[0], step[1], -step[2]))
 
 
-def macs(found: Candidates, turning: Sequence[Dial], setting: Sequence[int]) -> int:
-    """Multiply-accumulates of the network with its dials set so."""
+def count(found: Candidates, turning: Sequence[Dial], setting: Sequence[int]) -> int:
+    """Multiply-accumulates, or parameters, of the network with its dials set so."""
     less_out: dict[str, int] = {}
     less_in: dict[str, int] = {}
     for dial, level in zip(turning, setting, strict=True):
         for less, counts in ((less_out, dial.outs), (less_in, dial.ins)):
-            for layer, count in counts.items():
-                less[layer] = less.get(layer, 0) + count - count * level // dial.size
+            for layer, number in counts.items():
+                less[layer] = less.get(layer, 0) + number - number * level // dial.size
     total = 0
     for each in found.layers:
         share = 1.0
@@ -145,8 +161,12 @@ def macs(found: Candidates, turning: Sequence[Dial], setting: Sequence[int]) -> 
             share *= 1 - less_out.get(each.name, 0) / len(outs)
         if (ins := found.flow.ins.get(each.name)) is not None:
             share *= 1 - less_in.get(each.name, 0) / len(ins)
-        total += round(each.macs * share)
+        total += round(_of(each, found.unit) * share)
     return total
+
+
+def _of(layer: LayerCost, unit: Unit) -> int:
+    return layer.macs if unit == "macs" else layer.parameters
 
 
 def _culprit(turning: Sequence[Dial], setting: Sequence[int], unfit: Unfit) -> int:

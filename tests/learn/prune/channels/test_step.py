@@ -35,6 +35,17 @@ def student(work: Work) -> Student:
     return Student(build_network("mobilenet_v2", arguments))
 
 
+def test_to_a_share_of_the_parameters(student: Student, work: Work) -> None:
+    step = dataclasses.replace(STEP, macs=0.0, parameters=0.6)
+    whole = sum(layer.parameters for layer in cost(student.module, work.image).layers)
+    small = prune_channels(step, student, work)
+    left = sum(layer.parameters for layer in cost(small.module, work.image).layers) / whole
+    assert left == pytest.approx(0.6, abs=0.03)
+    assert small.metrics["parameters_left"] == pytest.approx(left)
+    with pytest.raises(SpecError, match=r"1% of the parameters cannot be reached"):
+        prune_channels(dataclasses.replace(step, parameters=0.01, least=0.5), student, work)
+
+
 @pytest.mark.parametrize("rounds", [1, 2])
 def test_a_pruned_student_is_stored_and_read_again(
     rounds: int, student: Student, work: Work, tmp_path: Path
