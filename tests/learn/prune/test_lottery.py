@@ -111,7 +111,7 @@ from pathlib import Path
 import torch
 from edgekit.errors import SpecError
 from edgekit.learn import chain
-from edgekit.learn.recipe import recipe
+from edgekit.learn.recipe.read import read
 
 torch.set_num_threads(1)
 
@@ -124,7 +124,7 @@ class Watch:
     def line(self, text):
         pass
 
-found = recipe.read(Path(sys.argv[1]))
+found = read(Path(sys.argv[1]))
 chain.run(found, Path(sys.argv[2]), Watch(), found.steps)
 """
 RECIPE = """
