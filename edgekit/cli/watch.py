@@ -4,20 +4,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+
+from edgekit.learn.watch import Watch
 
 EVERY_S = 60.0
 """Between two lines about one task, where there is no bar."""
-
-
-class Watch(Protocol):
-    """Whoever wants to know how far it is."""
-
-    def step(self, task: str, done: int, total: int, note: str = "") -> None:
-        """`done` of `total` steps of `task` are done; `note` says how well."""
-
-    def line(self, text: str) -> None:
-        """Something worth a line in a log."""
 
 
 class _Nobody:

@@ -54,11 +54,7 @@ def write_some(images: Images, folder: Path) -> Path:
     if not folder.exists():
         partial = folder.with_name(f".{folder.name}")
         partial.mkdir(parents=True, exist_ok=True)
-        order = np.argsort(images.targets, kind="stable")
-        few = order[
-            np.linspace(0, len(order) - 1, min(CALIBRATION, len(order))).round().astype(int)
-        ]
-        for number, index in enumerate(few):
+        for number, index in enumerate(images.spread(CALIBRATION)):
             pixels = np.ascontiguousarray(images.pixels[index][:, :, ::-1])
             cv2.imwrite(str(partial / f"{number:03}.png"), pixels)
         partial.rename(folder)

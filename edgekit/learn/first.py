@@ -2,18 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from edgekit import checkpoint
 from edgekit.checkpoint import Checkpoint
-from edgekit.device.image import prepare
 from edgekit.learn.data.source import Data
 from edgekit.learn.distil.choice import IMAGENET
+from edgekit.learn.evaluate import contract_inputs
 from edgekit.learn.recipe.data import ClassSpec
 from edgekit.learn.recipe.recipe import Recipe
-from edgekit.learn.train.step import normalise
 from edgekit.learn.unfold import unfold
 from edgekit.lower.load import build_network, user_network
 from edgekit.lower.network import are_folded, fold_batch_norm, has_batch_norm
@@ -68,14 +66,10 @@ def first_widths(recipe: Recipe) -> Widths:
 
 def _some_inputs(data: Data, image: ImageSpec) -> Iterator[Tensor]:
     """Training images through the image contract, evenly spread over the classes, normalised."""
-    order = np.argsort(data.train.targets, kind="stable")
-    few = order[np.linspace(0, len(order) - 1, min(SETTLED_ON, len(order))).round().astype(int)]
+    few = data.train.spread(SETTLED_ON)
     for start in range(0, len(few), BATCH):
-        index = few[start : start + BATCH]
-        inputs = np.empty((len(index), image.height, image.width, 3), np.uint8)
-        for i, out in zip(index, inputs, strict=True):
-            prepare(data.train.pixels[i], "RGB", image, out)
-        yield normalise(torch.from_numpy(inputs), image)
+        pixels = [data.train.pixels[i] for i in few[start : start + BATCH]]
+        yield contract_inputs(pixels, image)
 
 
 def _adopt(module: nn.Module, stored: Checkpoint, classes: Sequence[ClassSpec]) -> nn.Module:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edgekit import bundle, checkpoint
+from edgekit.bundle import Bundle
 from edgekit.checkpoint import Made
 from edgekit.device.describe import model_bytes
 from edgekit.device.measure import bench
@@ -124,7 +125,7 @@ def _rung(made: Made, place: Path, speed: Measurement, images: Images) -> Rung:
         kind=made.kind,
         precision=read.manifest.precision,
         checkpoint_top1=made.accuracy or 0.0,
-        top1=_top1(place, images),
+        top1=_top1(read, images),
         images=len(images),
         macs=made.macs,
         parameters=made.parameters,
@@ -133,8 +134,7 @@ def _rung(made: Made, place: Path, speed: Measurement, images: Images) -> Rung:
     )
 
 
-def _top1(place: Path, images: Images) -> float:
-    read = bundle.read(place)
+def _top1(read: Bundle, images: Images) -> float:
     right = 0
     with closing(open_session(read)) as session:
         for start in range(0, len(images), BATCH):

@@ -76,11 +76,6 @@ def write(path: Path, student: Student, step: Step, work: Work) -> None:
     checkpoint.write(path, tensors, card)
 
 
-def _settled(path: Path, card: Card) -> tuple[Made, ...]:
-    """The history, for the next step: now the file has a digest."""
-    return (*card.history[:-1], replace(card.history[-1], sha256=checkpoint.digest(path)))
-
-
 def load(path: Path, module: nn.Module) -> Student:
     """Read what `write` wrote into a network as its architecture builds it."""
     from edgekit.lower.network import load_weights
@@ -89,11 +84,12 @@ def load(path: Path, module: nn.Module) -> Student:
     stored = checkpoint.read(path)
     card = stored.card
     assert card is not None
+    last = replace(card.history[-1], sha256=card.sha256)  # now the file has a digest
     return Student(
         module=load_weights(apply_widths(module, card.widths), stored.tensors, str(path)),
         widths=card.widths,
         metrics=card.metrics,
         ranges=card.ranges,
         keep_float=card.keep_float,
-        history=_settled(path, card),
+        history=(*card.history[:-1], last),
     )

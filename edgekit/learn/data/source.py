@@ -30,6 +30,15 @@ class Images:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def spread(self, count: int) -> np.ndarray:
+        """Numbers of `count` images, or of all if there are fewer, evenly spread over the classes.
+
+        (n,) int64; class after class.
+        """
+        order = np.argsort(self.targets, kind="stable")
+        places = np.linspace(0, len(order) - 1, min(count, len(order))).round()
+        return order[places.astype(int)]
+
 
 @dataclass(frozen=True, slots=True)
 class Data:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgekit.learn.train.step import normalise
+from edgekit.learn.train.step import normalise, planes_of
 from edgekit.spec import ImageSpec
 
 
@@ -94,10 +94,7 @@ def camera_pixels(inputs: Tensor, image: ImageSpec) -> Tensor:
 
     Exact for what came from uint8; MixUp's mixtures lose up to half a step.
     """
-    mean, std = (
-        torch.tensor(value, device=inputs.device).view(1, 3, 1, 1)
-        for value in (image.mean, image.std)
-    )
+    mean, std = (planes_of(value, inputs.device) for value in (image.mean, image.std))
     levels = ((inputs.float() * std + mean) * 255).round().clamp(0, 255)
     return levels.to(torch.uint8).permute(0, 2, 3, 1)
 

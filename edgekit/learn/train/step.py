@@ -84,13 +84,13 @@ def autocast(how: Fit, place: Place) -> AbstractContextManager[None]:
 
 def normalise(pixels: Tensor, image: ImageSpec) -> Tensor:
     """(N, H, W, 3) uint8 -> (N, 3, H, W) float32, `(x / 255 - mean) / std`, channels last."""
-    mean, std = (_planes(value, pixels.device) for value in (image.mean, image.std))
+    mean, std = (planes_of(value, pixels.device) for value in (image.mean, image.std))
     planes = pixels.permute(0, 3, 1, 2).float()  # the order in memory stays: channels last
     return planes.div_(255).sub_(mean).div_(std)
 
 
 @cache
-def _planes(values: tuple[float, ...], device: torch.device) -> Tensor:
+def planes_of(values: tuple[float, ...], device: torch.device) -> Tensor:
     """(1, 3, 1, 1), made once: to put it on a GPU waits for the GPU."""
     with torch.inference_mode(False):
         return torch.tensor(values, device=device).view(1, -1, 1, 1)
