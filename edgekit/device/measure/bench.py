@@ -9,7 +9,7 @@ machine that warms up or is busy for a while slows all of them down, not the las
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,19 +70,30 @@ def time_in_turns(
     workers: Sequence[Worker], loaded: Sequence[Loaded], runs: int, warmup: int
 ) -> tuple[Measurement, ...]:
     """Time workers that are loaded; one result each, in their order."""
-    for worker in workers:
-        worker.run(0, warmup)
-    times: list[list[float]] = [[] for _ in workers]
-    for turn, count in enumerate(_chunks(runs)):
-        order = range(len(workers)) if turn % 2 == 0 else reversed(range(len(workers)))
-        for index in order:
-            time.sleep(REST)
-            # One run that does not count: the caches hold the other bundle's weights.
-            times[index] += workers[index].run(count, warmup=1)
+    times = in_turns([worker.run for worker in workers], runs, warmup)
     return tuple(
         _summary(said, found, worker.peak_mb, worker.base_mb, warmup)
         for said, found, worker in zip(loaded, times, workers, strict=True)
     )
+
+
+def in_turns(
+    timed: Sequence[Callable[[int, int], list[float]]], runs: int, warmup: int
+) -> list[list[float]]:
+    """Times of `runs` runs of each, ms, in small chunks that take turns.
+
+    Each of `timed` takes how many runs count, and how many before them do not.
+    """
+    for run in timed:
+        run(0, warmup)
+    times: list[list[float]] = [[] for _ in timed]
+    for turn, count in enumerate(_chunks(runs)):
+        order = range(len(timed)) if turn % 2 == 0 else reversed(range(len(timed)))
+        for index in order:
+            time.sleep(REST)
+            # One run that does not count: the caches hold the other one's weights.
+            times[index] += timed[index](count, 1)
+    return times
 
 
 def _chunks(runs: int) -> list[int]:

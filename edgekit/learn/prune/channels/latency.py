@@ -7,15 +7,16 @@ on, and how long it takes does not depend on that.
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
-from time import perf_counter, sleep
+from time import perf_counter
 
 import numpy as np
 import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from edgekit.device.measure.bench import CHUNK, REST
+from edgekit.device.measure.bench import in_turns
 from edgekit.errors import SpecError
 from edgekit.lower import export, refusal
 from edgekit.lower.calibrate import Images
@@ -101,19 +102,17 @@ def time_beside(sessions: Sequence[Session], pixels: np.ndarray, runs: int = RUN
         (view,) = inputs.values()
         np.copyto(view, pixels)
 
-    times: list[list[float]] = [[] for _ in sessions]
-    for session in sessions:
-        for _ in range(WARMUP):
+    def timed(session: Session, count: int, warmup: int) -> list[float]:
+        for _ in range(warmup):
             session.run(fill)
-    for turn in range(-(-runs // CHUNK)):
-        order = range(len(sessions)) if turn % 2 == 0 else reversed(range(len(sessions)))
-        for index in order:
-            sleep(REST)
-            sessions[index].run(fill)  # the caches hold the other one's weights
-            for _ in range(CHUNK):
-                start = perf_counter()
-                sessions[index].run(fill)
-                times[index].append(1000 * (perf_counter() - start))
+        times = []
+        for _ in range(count):
+            start = perf_counter()
+            session.run(fill)
+            times.append(1000 * (perf_counter() - start))
+        return times
+
+    times = in_turns([partial(timed, session) for session in sessions], runs, WARMUP)
     return [float(np.median(each)) for each in times]
 
 
