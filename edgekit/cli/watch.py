@@ -26,11 +26,13 @@ class _Log:
 
     def __init__(self) -> None:
         self._task, self._began, self._first, self._said = "", 0.0, 0, 0.0
+        self._done = 0
 
     def step(self, task: str, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
-        if task != self._task:
+        if task != self._task or done < self._done:  # less than before: the next seed's
             self._task, self._began, self._first, self._said = task, now, done, now
+        self._done = done
         if now - self._said < EVERY_S or done == self._first:
             return
         self._said = now
@@ -76,6 +78,8 @@ def watching(loud: bool = True) -> Iterator[Watch]:
             def step(self, task: str, done: int, total: int, note: str = "") -> None:
                 if task not in tasks:
                     tasks[task] = progress.add_task(task, completed=done, total=total, note=note)
+                elif done < progress.tasks[tasks[task]].completed:  # the next seed's
+                    progress.reset(tasks[task])
                 progress.update(tasks[task], completed=done, total=total, note=note)
 
             def line(self, text: str) -> None:

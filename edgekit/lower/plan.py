@@ -66,6 +66,8 @@ class Plan:
     session: SessionOptions
     ptq: Ptq
     dynamic: Dynamic = ""
+    limited: bool = False
+    """Whether what int8 may cost has a limit (`max_drop`)."""
 
 
 def make_plan(request: Request) -> Plan:
@@ -95,6 +97,7 @@ def make_plan(request: Request) -> Plan:
         session=session,
         ptq=request.ptq,
         dynamic=dynamic.check(request.dynamic, name, session.providers),
+        limited=request.max_drop is not None,
     )
 
 

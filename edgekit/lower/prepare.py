@@ -68,10 +68,9 @@ def prepare(
     Raises:
         CheckFailed: the budget cannot be kept.
         HopError: the first hop that was breached.
-        InputError: it was trained for int8, but for another scheme than the target's.
         SpecError: what the network does cannot be traced; names the line.
     """
-    ranges = trained.ranges_of(plan, network, budget is not None)
+    ranges = trained.ranges_of(plan, network)
     odd = dict(zip(edges.frames(), edges.images(network.image).inputs, strict=True))
     gate = Gate(Probe(images.first(parity.IMAGES).inputs, odd), network.trained)
     spec = export.model_spec(network, plan.precision, plan.target.scheme)
@@ -95,7 +94,10 @@ def prepare(
     program, kept = _int8(plan, evened, images, budget, say, network if ranges else None)
     logits = _quantised(gate, evened, program, logits, plan.precision)
     found = doubts(program.graph)
-    notes = (*trained.notes_of(plan, network), *_notes(kept, found))
+    origin = trained.notes_of(plan, network)
+    for note in origin:
+        say(note)
+    notes = (*origin, *_notes(kept, found))
     return Prepared(program, exported, spec, gate, logits, notes, same=not found)
 
 

@@ -9,7 +9,7 @@ import torch
 from edgekit import checkpoint
 from edgekit.checkpoint import Made, Range
 from edgekit.device.golden import run_input
-from edgekit.errors import CheckpointError, InputError, UnknownName
+from edgekit.errors import CheckpointError, UnknownName
 from edgekit.learn import record
 from edgekit.learn.data.source import Data
 from edgekit.learn.first import first_network
@@ -105,7 +105,7 @@ def stored(quantizing: Callable[..., tuple[Student, Work]], tmp_path: Path) -> P
     return path
 
 
-def test_a_build_takes_the_ranges_or_says_why_not(
+def test_a_build_takes_the_ranges_or_says_why_it_does_not(
     stored: Path, quantizing: Callable[..., tuple[Student, Work]]
 ) -> None:
     network = load_network(str(stored))
@@ -114,14 +114,16 @@ def test_a_build_takes_the_ranges_or_says_why_not(
     plan = make_plan(Request("raspberry-pi", precision="int8"))
     assert trained.ranges_of(plan, network) == network.ranges
     assert trained.ranges_of(replace(plan, precision="fp16"), network) is None
-    anew = replace(plan, ptq=Ptq("mse"))
-    assert trained.ranges_of(anew, network) is None
-    assert "anew" in trained.notes_of(anew, network)[0]
-    with pytest.raises(InputError, match="leave out --keep-float"):
-        trained.ranges_of(replace(plan, ptq=Ptq(correct_bias=True)), network)
+    assert trained.notes_of(plan, network) == (trained.FROM_TRAINING,)
     jetson = make_plan(Request("jetson", precision="int8"))
-    with pytest.raises(InputError, match='jetson with onnx takes symmetric.*scheme = "symmetric"'):
-        trained.ranges_of(jetson, network)
+    for other, why in (
+        (replace(plan, ptq=Ptq("mse")), "an option asks"),
+        (replace(plan, ptq=Ptq(correct_bias=True)), "an option asks"),
+        (replace(plan, limited=True), "an option asks"),
+        (jetson, "jetson with onnx takes symmetric activations, and it learned with affine ones"),
+    ):
+        assert trained.ranges_of(other, network) is None
+        assert f"anew, because {why}" in trained.notes_of(other, network)[0]
     card = checkpoint.read_card(stored)
     assert card is not None
     assert card.ranges == network.ranges
