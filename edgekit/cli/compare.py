@@ -34,6 +34,9 @@ def compare(
         Path | None,
         typer.Option(metavar="PATH", help="RECIPE: where the images lie; default: as it says."),
     ] = None,
+    model: Annotated[
+        str, typer.Option(metavar="ARCHITECTURE", help="RECIPE: as it was run with this --model.")
+    ] = "",
     target: Annotated[
         str, typer.Option("--target", "-t", help="RECIPE: build each step for this.")
     ] = "raspberry-pi",
@@ -54,7 +57,8 @@ def compare(
     With a RECIPE: the ladder of its steps, each built and measured.
     """
     if any(path.suffix == ".toml" for path in bundles):
-        _print_ladder(bundles, out, data, target, precision or ["fp32", "int8"], runs, plot, json)
+        wanted = precision or ["fp32", "int8"]
+        _print_ladder(bundles, out, data, model, target, wanted, runs, plot, json)
         return
     from edgekit.cli.show import print_json
     from edgekit.device.measure.compare import compare
@@ -73,6 +77,7 @@ def _print_ladder(
     paths: list[Path],
     out: Path | None,
     data: Path | None,
+    model: str,
     target: str,
     precisions: list[str],
     runs: int,
@@ -81,12 +86,12 @@ def _print_ladder(
 ) -> None:
     from edgekit.cli.show import print_json
     from edgekit.errors import InputError, MissingPackage
+    from edgekit.learn.recipe.changed import Changes, changed
     from edgekit.learn.recipe.read import read
-    from edgekit.learn.recipe.recipe import located
 
     if len(paths) > 1:
         raise InputError("give one recipe, or bundles: a recipe's steps are compared by themselves")
-    recipe = located(read(paths[0]), data)
+    recipe = changed(read(paths[0]), Changes(data=data, model=model))
     try:
         from edgekit.learn.ladder import ladder
         from edgekit.learn.ladder_plot import draw

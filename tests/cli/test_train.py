@@ -147,6 +147,20 @@ def test_a_run_is_told_in_a_table_and_a_path(
     }
 
 
+def test_another_network_by_the_same_recipe(
+    edgekit: Callable[..., Ended], recipe: Callable[..., Path], tmp_path: Path
+) -> None:
+    path, out, name = recipe(), tmp_path / "out", ("--model", "squeezenet1_1")
+    assert edgekit("train", path, "-o", out, *name).code == 0
+    assert (out / "1-train" / "tiny-squeezenet1_1.safetensors").exists()
+    absent = edgekit("compare", path, "-o", out)
+    assert absent.code == 2
+    assert f"has left no {out / '1-train' / 'tiny.safetensors'}" in absent.err
+    found = edgekit("compare", path, "-o", out, *name, "--precision", "fp32", "--runs", 2)
+    assert found.code == 0, found.err
+    assert "tiny-squeezenet1_1 for raspberry-pi (litert)" in found.out
+
+
 def test_seeds_are_told_with_mean_and_deviation(
     edgekit: Callable[..., Ended], recipe: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from edgekit.learn.recipe.data import Augment, ClassSpec, DataSpec
 from edgekit.learn.recipe.steps import ModelChoice, Step
@@ -41,11 +40,3 @@ class Recipe:
 def seeded(recipe: Recipe, seed: int) -> Recipe:
     """The same recipe with another seed."""
     return dataclasses.replace(recipe, head=dataclasses.replace(recipe.head, seed=seed))
-
-
-def located(recipe: Recipe, data: Path | None) -> Recipe:
-    """The same recipe with its data somewhere else; None: where it says."""
-    if data is None:
-        return recipe
-    spec = dataclasses.replace(recipe.head.data, path=data)
-    return dataclasses.replace(recipe, head=dataclasses.replace(recipe.head, data=spec))

@@ -7,7 +7,7 @@ import pytest
 from edgekit.errors import InputError, SpecError, UnknownName
 from edgekit.learn.recipe.fit import Fit, Stage
 from edgekit.learn.recipe.read import read
-from edgekit.learn.recipe.recipe import located, seeded
+from edgekit.learn.recipe.recipe import seeded
 from edgekit.learn.recipe.steps import BuildStep, PruneStep, QuantizeStep, TrainStep
 
 ROOT = Path(__file__).parents[3]
@@ -68,8 +68,6 @@ target = "jetson"
     assert recipe.steps[0].fit.sizes == (Stage(2, 24), Stage(1, 32))  # type: ignore[union-attr]
     assert recipe.text == (tmp_path / "small.toml").read_text()
     assert seeded(recipe, 7).head.seed == 7
-    assert located(recipe, Path("there")).head.data.path == Path("there")
-    assert located(recipe, None) == recipe
 
 
 def test_the_linear_scaling_rule() -> None:
