@@ -231,7 +231,7 @@ def digest(path: Path) -> str:
 
 def default() -> Path:
     """The checkpoint that `edgekit build` uses when no model is named."""
-    return CARRIED / "mobilenet_v2_tiny50.safetensors"
+    return CARRIED / "shufflenet_v2_tiny50.safetensors"
 
 
 def folder() -> Path:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from edgekit import checkpoint
 from edgekit.bundle import read, seal
 
 Edgekit = Callable[..., Any]
@@ -103,7 +104,7 @@ def test_a_network_in_words(edgekit: Edgekit) -> None:
 
 def test_a_folded_checkpoint_says_so(edgekit: Edgekit) -> None:
     pytest.importorskip("torch")
-    end = edgekit("inspect", "mobilenet_v2_tiny50")
+    end = edgekit("inspect", checkpoint.default().stem)
     assert end.code == 0, end.err
     assert " with batch norm folded, " in end.out
 

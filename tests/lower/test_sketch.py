@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgekit import plugins
+from edgekit import checkpoint, plugins
 from edgekit.cost.layers import cost
 from edgekit.errors import InputError, SpecError, UnknownName
 from edgekit.lower.sketch import flow, parse_size, sketch, unfolded_parameters
@@ -49,9 +49,9 @@ def test_an_architecture_with_arguments_and_a_size() -> None:
 
 
 def test_a_checkpoint_is_folded() -> None:
-    network = sketch("mobilenet_v2_tiny50", size=(96, 96))
-    assert network.image.interpolation == "area"  # of its card; the size alone is ours
-    assert (network.image.height, network.image.width) == (96, 96)
+    network = sketch(checkpoint.default().stem, size=(64, 64))
+    assert network.image.crop_fraction == 1  # of its card; the size alone is ours
+    assert (network.image.height, network.image.width) == (64, 64)
     unfolded = unfolded_parameters(network)
     assert unfolded is not None
     assert unfolded > sum(p.numel() for p in network.module.parameters())
