@@ -29,10 +29,11 @@ def draw(ladder: Ladder, path: Path) -> None:
             )
     over_time.set_xlabel(f"p50 latency on {ladder.backend}, {ladder.threads} thread(s), ms")
     over_time.set_ylabel(f"top-1 of {ladder.rungs[0].images} images, %")
-    over_time.margins(x=0.3)
-    over_time.set_xlim(left=0)
+    slowest = max(rung.latency.p50_ms for rung in ladder.rungs)
+    over_time.set_xlim(0, 1.35 * slowest)  # with room for the names
+    over_time.margins(y=0.1)
     over_time.grid(alpha=0.3)
-    over_time.legend()
+    over_time.legend(loc="lower left")
     names = [f"{rung.step} {rung.precision}" for rung in ladder.rungs]
     sizes.barh(names, [rung.model_bytes / 1e6 for rung in ladder.rungs])
     sizes.invert_yaxis()

@@ -156,7 +156,7 @@ def test_a_contract_with_an_unknown_key(edgekit: Edgekit, here: Path) -> None:
 
 def test_five_images_are_too_few_for_int8(edgekit: Edgekit, here: Path) -> None:
     pictures(here / "few", 5)
-    end = edgekit("build", "--calibration", "few", "-o", "out")
+    end = edgekit("build", "--calibration", "few", "--observer", "minmax", "-o", "out")
     refused(end, 2, "at least 32 images", "few gives 5", "fp16")
     assert not (here / "out").exists()
 
