@@ -14,6 +14,14 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time in seconds, to be set."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(
     monkeypatch: pytest.MonkeyPatch, terminal: bool
@@ -31,13 +39,11 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(
 
 
 def test_a_log_says_now_and_then_how_long_it_takes(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    now = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     with watching() as watch:
         for step in range(1, 100):
-            now[0] += 10
+            clock[0] += 10
             watch.step("fit", step, 1000, "loss 1.0")
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 16
@@ -45,14 +51,12 @@ def test_a_log_says_now_and_then_how_long_it_takes(
 
 
 def test_a_task_that_begins_again_is_timed_anew(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    now = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     with watching() as watch:
         for _ in range(2):  # seeds
             for step in range(1, 101):
-                now[0] += 10
+                clock[0] += 10
                 watch.step("fit", step, 100)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 32
